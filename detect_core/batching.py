@@ -1,0 +1,243 @@
+"""Age-fair micro-batcher: many videos feed one device, the oldest waiting item goes first.
+
+Every caller is a video's own thread. Items of different videos share batches; one thread runs them, so the device
+has one owner. A batch that fails is split until the guilty item stands alone; its neighbours get their results.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import DetectorError, OptionError, ScreeningCancelled
+
+RunBatch = Callable[[list[Any]], Sequence[Any]]
+"""Items in, one result per item out, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What one batch did, for metrics."""
+
+    lane: str
+    num_items: int
+    max_batch: int
+    oldest_wait_seconds: float
+    run_seconds: float
+    num_failed: int
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    payload: Any
+    enqueued: float
+    submission: _Submission
+    result: Any = None
+    error: Exception | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Submission:
+    pending: int
+    finished: threading.Event = field(default_factory=threading.Event)
+    abandoned: bool = False
+
+
+@dataclass(slots=True)
+class _Lane:
+    run: RunBatch
+    max_batch: int
+    waiting: deque[_Item] = field(default_factory=deque)
+
+
+class MicroBatcher:
+    """Batches across videos for one device. Start one per device and process."""
+
+    def __init__(
+        self, *, max_waiting: int = 4096, gather_seconds: float = 0.0, on_batch: Callable[[BatchReport], None] | None = None
+    ) -> None:
+        """Start the device thread.
+
+        Args:
+            max_waiting: items that may wait in all lanes together; beyond, `submit` blocks (back-pressure).
+            gather_seconds: how long a batch that is not full may wait for company; 0 suits a CPU.
+            on_batch: called after every batch, in the device thread.
+
+        Raises:
+            OptionError: `max_waiting` is not positive.
+        """
+        if max_waiting <= 0:
+            raise OptionError(f"max_waiting must be positive, got {max_waiting}")
+        self._max_waiting = max_waiting
+        self._gather_seconds = gather_seconds
+        self._on_batch = on_batch
+        self._lanes: dict[str, _Lane] = {}
+        self._state = threading.Condition()
+        self._num_waiting = 0
+        self._closed = False
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
+        self._thread.start()
+
+    def add_lane(self, name: str, run: RunBatch, *, max_batch: int) -> None:
+        """Register a model under `name`."""
+        with self._state:
+            self._lanes[name] = _Lane(run=run, max_batch=max_batch)
+
+    @property
+    def num_waiting(self) -> int:
+        """Items that wait now: the starvation gauge."""
+        return self._num_waiting
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the running batch has been running; 0 when the device is idle."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def submit(self, lane: str, payloads: Sequence[Any], *, deadline: float, cancel: threading.Event | None = None) -> list[Any]:
+        """Have `payloads` run and wait for their results, in order.
+
+        Args:
+            lane: name given to `add_lane`.
+            payloads: items; they may end up in several batches beside other videos' items.
+            deadline: `time.monotonic()` beyond which the caller gives up.
+            cancel: checked while waiting.
+
+        Raises:
+            DetectorError: an item failed alone, or the deadline passed.
+            ScreeningCancelled: `cancel` was set.
+        """
+        if not payloads:
+            return []
+        self._check(deadline, cancel, lane)
+        now = time.monotonic()
+        submission = _Submission(pending=len(payloads))
+        items = [_Item(payload=payload, enqueued=now, submission=submission) for payload in payloads]
+        try:
+            self._enqueue(lane, items, deadline=deadline, cancel=cancel)
+            while not submission.finished.wait(0.1):
+                self._check(deadline, cancel, lane)
+        except BaseException:
+            submission.abandoned = True
+            raise
+        for item in items:
+            if item.error is not None:
+                raise item.error
+        return [item.result for item in items]
+
+    def close(self) -> None:
+        """Stop the device thread after the running batch; waiting callers get an error."""
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+        self._thread.join(timeout=30)
+
+    def _check(self, deadline: float, cancel: threading.Event | None, lane: str) -> None:
+        if cancel is not None and cancel.is_set():
+            raise ScreeningCancelled(f"the screening was cancelled while it waited for {lane}")
+        if time.monotonic() > deadline:
+            raise DetectorError(f"{lane} did not answer before the screening's deadline; the video will be tried again")
+
+    def _enqueue(self, lane: str, items: list[_Item], *, deadline: float, cancel: threading.Event | None) -> None:
+        for item in items:
+            with self._state:
+                while self._num_waiting >= self._max_waiting and not self._closed:
+                    self._state.wait(0.1)
+                    self._check(deadline, cancel, lane)
+                if self._closed:
+                    raise DetectorError(f"the engine was closed while {lane} was asked; the video will be tried again")
+                self._lanes[lane].waiting.append(item)
+                self._num_waiting += 1
+                self._state.notify_all()
+
+    def _loop(self) -> None:
+        while True:
+            with self._state:
+                while not self._closed and self._num_waiting == 0:
+                    self._state.wait()
+                if self._closed:
+                    self._fail_waiting()
+                    return
+            if self._gather_seconds:
+                self._gather()
+            with self._state:
+                name, lane, batch = self._take()
+            if batch:
+                self._run(name, lane, batch)
+
+    def _gather(self) -> None:
+        """Give a batch that is not full a moment to fill."""
+        until = time.monotonic() + self._gather_seconds
+        with self._state:
+            while not self._closed and all(len(lane.waiting) < lane.max_batch for lane in self._lanes.values()):
+                remaining = until - time.monotonic()
+                if remaining <= 0:
+                    return
+                self._state.wait(remaining)
+
+    def _take(self) -> tuple[str, _Lane, list[_Item]]:
+        """The lane whose head has waited longest, and its oldest items."""
+        name, lane = min(((n, each) for n, each in self._lanes.items() if each.waiting), key=lambda pair: pair[1].waiting[0].enqueued)
+        batch: list[_Item] = []
+        while lane.waiting and len(batch) < lane.max_batch:
+            item = lane.waiting.popleft()
+            self._num_waiting -= 1
+            if not item.submission.abandoned:
+                batch.append(item)
+        self._state.notify_all()
+        return name, lane, batch
+
+    def _run(self, name: str, lane: _Lane, batch: list[_Item]) -> None:
+        started = time.monotonic()
+        self._busy_since = started
+        self._run_isolating(name, lane, batch)
+        self._busy_since = None
+        if self._on_batch is not None:
+            self._on_batch(
+                BatchReport(
+                    lane=name,
+                    num_items=len(batch),
+                    max_batch=lane.max_batch,
+                    oldest_wait_seconds=started - min(item.enqueued for item in batch),
+                    run_seconds=time.monotonic() - started,
+                    num_failed=sum(item.error is not None for item in batch),
+                )
+            )
+        for item in batch:
+            item.submission.pending -= 1
+            if item.submission.pending == 0:
+                item.submission.finished.set()
+
+    def _run_isolating(self, name: str, lane: _Lane, batch: list[_Item]) -> None:
+        """Run `batch`; when it raises, halve it until the item that cannot be run stands alone."""
+        try:
+            results = lane.run([item.payload for item in batch])
+            if len(results) != len(batch):
+                raise DetectorError(f"{name} gave {len(results)} results for {len(batch)} items")
+        except Exception as err:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._run_isolating(name, lane, batch[:middle])
+                self._run_isolating(name, lane, batch[middle:])
+            else:
+                batch[0].error = (
+                    err if isinstance(err, DetectorError) else DetectorError(f"{name} failed on one item: {type(err).__name__}: {err}")
+                )
+            return
+        for item, result in zip(batch, results, strict=True):
+            item.result = result
+
+    def _fail_waiting(self) -> None:
+        for name, lane in self._lanes.items():
+            while lane.waiting:
+                item = lane.waiting.popleft()
+                self._num_waiting -= 1
+                item.error = DetectorError(f"the engine was closed while {name} was asked; the video will be tried again")
+                item.submission.pending -= 1
+                if item.submission.pending == 0:
+                    item.submission.finished.set()

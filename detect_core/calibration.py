@@ -1,0 +1,151 @@
+"""A bundle set: which detectors run together, how their logits become one probability, and where the thresholds lie.
+
+Fitted on videos, as a whole chain (fusion, track strategy, crowd correction, Platt). A calibration names the hashes of
+the bundles that it was fitted with and refuses any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from .bundle import SHIPPED_ROOT, Bundle, load_bundle
+from .errors import BundleIntegrityError, BundleMismatchError, BundleNotFoundError
+
+SCHEMA: Final = "bundle_set/1"
+DEFAULT_SET: Final = SHIPPED_ROOT / "default.json"
+LOGIT_CLIP: Final = 6.0
+"""Crop logits beyond +-6 say nothing more; one wild crop must not outweigh all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How the detectors' logits of one crop become one."""
+
+    kind: Literal["max", "weighted_sum"]
+    offsets: Mapping[str, float]
+    """Added per detector before fusing (a weak detector gets a negative one)."""
+    weights: Mapping[str, float]
+    """Factors per detector for `weighted_sum`."""
+
+    def fuse(self, logits: Mapping[str, float]) -> float:
+        """One logit, clipped to +-LOGIT_CLIP; detectors that did not score the crop are left out."""
+        if self.kind == "max":
+            z = max(value + self.offsets.get(name, 0.0) for name, value in logits.items())
+        else:
+            z = sum(self.weights.get(name, 0.0) * value + self.offsets.get(name, 0.0) for name, value in logits.items())
+        return min(max(z, -LOGIT_CLIP), LOGIT_CLIP)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoCalibration:
+    """From the raw video score to P(fake) and a verdict word."""
+
+    fusion: Fusion
+    strategy: str
+    beta: float
+    """Crowd correction: mean excess of real tracks' scores above their 90th percentile."""
+    platt_a: float
+    platt_c: float
+    t_review: float
+    t_fake: float
+    name: str
+    """What the verdict shows as `calibration`."""
+    max_disagreement: float | None = None
+    """Spread of the detectors' track logits beyond which nothing is claimed; None switches the check off."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.t_review <= self.t_fake < 1.0:
+            raise BundleIntegrityError(
+                f"thresholds must satisfy 0 < t_review <= t_fake < 1, got {self.t_review} and {self.t_fake}; calibrate again"
+            )
+        if self.platt_a <= 0 or self.beta < 0:
+            raise BundleIntegrityError(
+                f"Platt slope must be positive and beta not negative, got {self.platt_a} and {self.beta}; calibrate again"
+            )
+
+    def probability(self, z: float) -> float:
+        """P(fake) of a raw video or track score (Platt 1999)."""
+        return 1.0 / (1.0 + math.exp(-max(min(self.platt_a * z + self.platt_c, 40.0), -40.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSet:
+    """Verified bundles and the calibration made for exactly them."""
+
+    name: str
+    bundles: tuple[Bundle, ...]
+    missing: tuple[str, ...]
+    """Optional detectors without a bundle: listed as not loaded, never scored."""
+    calibration: VideoCalibration
+    sha256: str
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """`name@hash`, as verdicts show it."""
+        return f"{self.name}@{self.sha256[:12]}"
+
+
+def load_bundle_set(path: Path | str = DEFAULT_SET) -> BundleSet:
+    """Read a bundle set and verify every bundle in it.
+
+    Raises:
+        BundleNotFoundError: the set or a bundle is missing.
+        BundleIntegrityError: something is malformed, or a file's hash differs from its card.
+        BundleMismatchError: a bundle is not the one that the calibration was fitted with.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BundleNotFoundError(
+            f"tried to load the bundle set {path}: no such file; reinstall, or give the path of a set that training exported"
+        )
+    try:
+        document = json.loads(path.read_text())
+        if document["schema"] != SCHEMA:
+            raise BundleIntegrityError(f"{path}: schema {document['schema']!r}, expected {SCHEMA!r}; export the set again")
+        bundles = tuple(_member(path.parent, row) for row in document["bundles"])
+        calibration = _calibration(document)
+        name = str(document["name"])
+        optional = [str(each) for each in document.get("optional", [])]
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise BundleIntegrityError(f"{path}: not a readable bundle set ({err!r}); export it again") from err
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    missing = tuple(each for each in optional if each not in {bundle.name for bundle in bundles})
+    return BundleSet(name=name, bundles=bundles, missing=missing, calibration=calibration, sha256=digest, document=document)
+
+
+def _member(root: Path, row: Mapping[str, Any]) -> Bundle:
+    bundle = load_bundle(root / str(row["path"]))
+    if bundle.sha256 != row["sha256"]:
+        raise BundleMismatchError(
+            f"the calibration was fitted with {row['name']} {str(row['sha256'])[:12]}, the bundle in {bundle.root} is {bundle.sha256[:12]}; "
+            "restore that bundle or calibrate again"
+        )
+    return bundle
+
+
+def _calibration(document: Mapping[str, Any]) -> VideoCalibration:
+    fusion, thresholds = document["fusion"], document["thresholds"]
+    if fusion["kind"] not in ("max", "weighted_sum"):
+        raise ValueError(f"unknown fusion {fusion['kind']!r}")
+    return VideoCalibration(
+        fusion=Fusion(
+            kind=fusion["kind"],
+            offsets={str(k): float(v) for k, v in fusion.get("offsets", {}).items()},
+            weights={str(k): float(v) for k, v in fusion.get("weights", {}).items()},
+        ),
+        strategy=str(document["strategy"]),
+        beta=float(document["beta"]),
+        platt_a=float(document["platt"]["a"]),
+        platt_c=float(document["platt"]["c"]),
+        t_review=float(thresholds["t_review"]),
+        t_fake=float(thresholds["t_fake"]),
+        name=f"platt-{document['protocol']['date']}",
+        max_disagreement=float(document["max_disagreement"]) if document.get("max_disagreement") is not None else None,
+    )

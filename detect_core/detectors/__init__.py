@@ -1,0 +1,6 @@
+"""Detectors score face crops: real or fake. A net, its weights, its preprocessing and its temperature together."""
+
+from .base import Detector
+from .registry import load_detector
+
+__all__ = ["Detector", "load_detector"]

@@ -1,0 +1,100 @@
+"""The models of one device behind one micro-batcher: face detector and detectors, shared by all videos of a process."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .batching import BatchReport, MicroBatcher
+from .calibration import BundleSet
+from .detectors import Detector, load_detector
+from .faces.detect import FaceDetector, FoundFace, MtcnnFaceDetector
+from .faces.sparse import find_sparsely
+
+_FACE_LANE = "face_detector"
+_REFINE_LANE = "face_refiner"
+_FACE_BATCH = 16
+_CROP_BATCH = 64
+
+
+class Engine:
+    """Loads every model once and runs them in one device thread."""
+
+    def __init__(
+        self,
+        bundle_set: BundleSet,
+        *,
+        device: str = "cpu",
+        face_detector: FaceDetector | None = None,
+        on_batch: Callable[[BatchReport], None] | None = None,
+    ) -> None:
+        """Load the models.
+
+        Args:
+            bundle_set: verified bundles.
+            device: torch device that this process owns.
+            face_detector: another face detector than MTCNN.
+            on_batch: called after every batch, for metrics.
+
+        Raises:
+            BundleError: weights are missing, changed or do not fit.
+        """
+        self.face_detector = face_detector or MtcnnFaceDetector(device=device)
+        self.detectors: dict[str, Detector] = {bundle.name: load_detector(bundle, device=device) for bundle in bundle_set.bundles}
+        gather_seconds = 0.01 if device.startswith("cuda") else 0.0
+        self.batcher = MicroBatcher(gather_seconds=gather_seconds, on_batch=on_batch)
+        self.batcher.add_lane(_FACE_LANE, self._find_faces, max_batch=_FACE_BATCH)
+        self.batcher.add_lane(_REFINE_LANE, self._refine_faces, max_batch=_FACE_BATCH)
+        for name, detector in self.detectors.items():
+            self.batcher.add_lane(name, _scorer(detector), max_batch=_CROP_BATCH)
+
+    def find_faces(
+        self, images: Sequence[NDArray[np.uint8]], *, min_face_px: float, deadline: float, cancel: threading.Event | None
+    ) -> list[list[FoundFace]]:
+        """Faces on consecutive small pictures of one video; shares batches with other videos of the same size."""
+        return find_sparsely(
+            images,
+            find=lambda batch: self.batcher.submit(_FACE_LANE, [(image, min_face_px) for image in batch], deadline=deadline, cancel=cancel),
+            refine=lambda items: self.batcher.submit(_REFINE_LANE, items, deadline=deadline, cancel=cancel),
+        )
+
+    def logits(
+        self, name: str, crops: Sequence[NDArray[np.uint8]], *, deadline: float, cancel: threading.Event | None
+    ) -> NDArray[np.float32]:
+        """(N,) temperature-scaled logits of detector `name`."""
+        return np.asarray(self.batcher.submit(name, crops, deadline=deadline, cancel=cancel), np.float32)
+
+    def close(self) -> None:
+        """Stop the device thread."""
+        self.batcher.close()
+
+    def _find_faces(self, items: list[tuple[NDArray[np.uint8], float]]) -> list[list[FoundFace]]:
+        """Pictures of one size and one smallest face go through the cascade together."""
+        groups: dict[tuple[int, int, float], list[int]] = defaultdict(list)
+        for i, (image, min_face_px) in enumerate(items):
+            groups[image.shape[0], image.shape[1], round(min_face_px, 1)].append(i)
+        found: list[list[FoundFace]] = [[] for _ in items]
+        for (_height, _width, min_face_px), members in groups.items():
+            results = self.face_detector.find([items[i][0] for i in members], min_face_px=min_face_px)
+            for i, faces in zip(members, results, strict=True):
+                found[i] = faces
+        return found
+
+    def _refine_faces(self, items: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> list[list[FoundFace | None]]:
+        """Pictures of one size are refined together."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, (image, _) in enumerate(items):
+            groups[image.shape].append(i)
+        faces: list[list[FoundFace | None]] = [[] for _ in items]
+        for members in groups.values():
+            for i, refined in zip(members, self.face_detector.refine([items[i] for i in members]), strict=True):
+                faces[i] = refined
+        return faces
+
+
+def _scorer(detector: Detector) -> Callable[[list[NDArray[np.uint8]]], Sequence[float]]:
+    return lambda crops: [float(value) for value in detector.logits(crops)]

@@ -1,0 +1,1 @@
+"""Find faces on small frames, follow them over time, say where their crops are."""

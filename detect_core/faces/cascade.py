@@ -1,0 +1,198 @@
+"""The MTCNN cascade with every stage batched over all pictures and candidates, without Python per candidate.
+
+Zhang et al. 2016, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks". The three
+nets and their weights are those of the facenet-pytorch wheel; what differs from its loop is how candidates are cut:
+one `roi_align` over all pictures instead of one slice and one resize each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import torch
+import torch.nn.functional
+from torch import Tensor
+from torchvision.ops import batched_nms, roi_align
+
+_FACTOR: Final = 0.709
+"""Scale step of the pyramid; its square is one half."""
+_CELL: Final = 12
+"""Side of what the proposal net sees."""
+_THRESHOLDS: Final = (0.6, 0.7, 0.7)
+_MAX_CANDIDATES_PER_PICTURE: Final = 300
+"""Proposals that go on per picture: texture full of almost-faces must not starve the neighbours."""
+
+
+class StageNet(Protocol):
+    """A net of the cascade."""
+
+    def __call__(self, x_BCHW: Tensor) -> tuple[Tensor, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CascadeNets:
+    """Proposal, refinement and output net, in eval mode on one device."""
+
+    proposal: StageNet
+    refinement: StageNet
+    output: StageNet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Boxes over several pictures."""
+
+    xyxy: Tensor
+    """(K, 4) float pixels."""
+    probability: Tensor
+    """(K,)"""
+    picture: Tensor
+    """(K,) picture number, int64."""
+    landmarks: Tensor | None = None
+    """(K, 5, 2) after the output net."""
+
+    def at(self, index: Tensor) -> Candidates:
+        """The chosen rows."""
+        landmarks = None if self.landmarks is None else self.landmarks[index]
+        return Candidates(self.xyxy[index], self.probability[index], self.picture[index], landmarks)
+
+
+def find(nets: CascadeNets, pictures_NCHW: Tensor, *, min_face_px: float) -> Candidates:
+    """Run the whole cascade.
+
+    Args:
+        nets: the three nets.
+        pictures_NCHW: (N, 3, H, W) float RGB, range 0-255.
+        min_face_px: smallest face that is looked for, in pixels of the pictures.
+    """
+    normalised = (pictures_NCHW - 127.5) * (1 / 128)
+    proposals = _propose(nets, normalised, min_face_px=min_face_px)
+    return _finish(nets, normalised, _reject(nets, normalised, proposals))
+
+
+def refine(nets: CascadeNets, pictures_NCHW: Tensor, xyxy: Tensor, picture: Tensor) -> Candidates:
+    """Let the output net pull expected boxes onto the faces there, twice; one row per expected box, none dropped.
+
+    Args:
+        nets: the three nets.
+        pictures_NCHW: (N, 3, H, W) float RGB, range 0-255.
+        xyxy: (K, 4) expected boxes.
+        picture: (K,) picture number of each.
+    """
+    normalised = (pictures_NCHW - 127.5) * (1 / 128)
+    expected = Candidates(xyxy, xyxy.new_ones(len(xyxy)), picture)
+    for _ in range(2):
+        expected = _output(nets, normalised, expected)
+    return expected
+
+
+def _output(nets: CascadeNets, normalised_NCHW: Tensor, candidates: Candidates) -> Candidates:
+    """The output net over every candidate: moved box, probability, landmarks."""
+    squares = _square(candidates.xyxy)
+    shift, points, probability = nets.output(_patches(normalised_NCHW, squares, candidates.picture, size_px=48))
+    width, height = _sides(squares)
+    landmarks = torch.stack([points[:, :5] * width[:, None] + squares[:, :1], points[:, 5:] * height[:, None] + squares[:, 1:2]], dim=2)
+    return Candidates(_shifted(squares, shift), probability[:, 1], candidates.picture, landmarks)
+
+
+def _finish(nets: CascadeNets, normalised_NCHW: Tensor, candidates: Candidates) -> Candidates:
+    """Final boxes, probabilities and landmarks; overlapping boxes are merged."""
+    if len(candidates.xyxy) == 0:
+        return Candidates(candidates.xyxy, candidates.probability, candidates.picture, candidates.xyxy.new_zeros((0, 5, 2)))
+    found = _output(nets, normalised_NCHW, candidates)
+    found = found.at(torch.nonzero(found.probability > _THRESHOLDS[2]).squeeze(1))
+    found = found.at(batched_nms(found.xyxy, found.probability, found.picture, 0.7))
+    return found.at(_not_contained(found))
+
+
+def _propose(nets: CascadeNets, normalised_NCHW: Tensor, *, min_face_px: float) -> Candidates:
+    height, width = normalised_NCHW.shape[2:]
+    scale = _CELL / min_face_px
+    parts: list[Candidates] = []
+    level = normalised_NCHW
+    while min(height, width) * scale >= _CELL:
+        size = (int(height * scale + 1), int(width * scale + 1))
+        level = torch.nn.functional.interpolate(level, size=size, mode="area")
+        shift_map, face_map = nets.proposal(level)
+        hits = face_map[:, 1] >= _THRESHOLDS[0]
+        picture, row, column = torch.nonzero(hits, as_tuple=True)
+        probability = face_map[:, 1][hits]
+        shift = shift_map.permute(0, 2, 3, 1)[hits]
+        corner = torch.stack([column, row], dim=1).to(level.dtype) * 2
+        boxes = torch.cat([(corner + 1) / scale, (corner + _CELL) / scale], dim=1)
+        kept = batched_nms(boxes, probability, picture, 0.5)
+        parts.append(Candidates(_shifted(boxes, shift)[kept], probability[kept], picture[kept]))
+        scale *= _FACTOR
+    if not parts:
+        return Candidates(normalised_NCHW.new_zeros((0, 4)), normalised_NCHW.new_zeros(0), torch.zeros(0, dtype=torch.int64))
+    found = Candidates(
+        torch.cat([part.xyxy for part in parts]),
+        torch.cat([part.probability for part in parts]),
+        torch.cat([part.picture for part in parts]),
+    )
+    found = found.at(batched_nms(found.xyxy, found.probability, found.picture, 0.7))
+    return _strongest(found, len(normalised_NCHW))
+
+
+def _reject(nets: CascadeNets, normalised_NCHW: Tensor, candidates: Candidates) -> Candidates:
+    """The refinement net: most proposals end here."""
+    if len(candidates.xyxy) == 0:
+        return candidates
+    squares = _square(candidates.xyxy)
+    shift, probability = nets.refinement(_patches(normalised_NCHW, squares, candidates.picture, size_px=24))
+    probability = probability[:, 1]
+    found = Candidates(_shifted(squares, shift), probability, candidates.picture)
+    found = found.at(torch.nonzero(probability > _THRESHOLDS[1]).squeeze(1))
+    return found.at(batched_nms(found.xyxy, found.probability, found.picture, 0.7))
+
+
+def _patches(normalised_NCHW: Tensor, xyxy: Tensor, picture: Tensor, *, size_px: int) -> Tensor:
+    """(K, 3, size, size) patches, averaged where they shrink."""
+    rois = torch.cat([picture[:, None].to(xyxy.dtype), xyxy], dim=1)
+    patches: Tensor = roi_align(normalised_NCHW, rois, output_size=size_px, sampling_ratio=2, aligned=True)
+    return patches
+
+
+def _square(xyxy: Tensor) -> Tensor:
+    """Squares around the boxes' centres with the longer side."""
+    centre = (xyxy[:, :2] + xyxy[:, 2:]) / 2
+    half = (xyxy[:, 2:] - xyxy[:, :2]).amax(dim=1, keepdim=True) / 2
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def _shifted(xyxy: Tensor, shift: Tensor) -> Tensor:
+    """Boxes moved by regressed fractions of their sides."""
+    width, height = _sides(xyxy)
+    return xyxy + shift * torch.stack([width, height, width, height], dim=1)
+
+
+def _sides(xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    return xyxy[:, 2] - xyxy[:, 0], xyxy[:, 3] - xyxy[:, 1]
+
+
+def _strongest(candidates: Candidates, num_pictures: int) -> Candidates:
+    counts = torch.bincount(candidates.picture, minlength=num_pictures)
+    if len(candidates.picture) == 0 or int(counts.max()) <= _MAX_CANDIDATES_PER_PICTURE:
+        return candidates
+    order = torch.argsort(candidates.probability, descending=True)
+    rank_in_picture = torch.zeros_like(order)
+    for picture in range(num_pictures):
+        members = order[candidates.picture[order] == picture]
+        rank_in_picture[members] = torch.arange(len(members))
+    return candidates.at(torch.nonzero(rank_in_picture < _MAX_CANDIDATES_PER_PICTURE).squeeze(1))
+
+
+def _not_contained(found: Candidates) -> Tensor:
+    """Rows whose box does not lie (70 % of the smaller of two) in a more probable one of the same picture."""
+    order = torch.argsort(found.probability, descending=True)
+    boxes, picture = found.xyxy[order], found.picture[order]
+    inner = (torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - torch.maximum(boxes[:, None, :2], boxes[None, :, :2])).clamp(min=0)
+    area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
+    share = inner.prod(dim=2) / torch.minimum(area[:, None], area[None, :]).clamp(min=1e-6)
+    rivals = (share > 0.7) & (picture[:, None] == picture[None, :])
+    kept: list[int] = []
+    for row in range(len(order)):
+        if not any(rivals[row, other] for other in kept):
+            kept.append(row)
+    return order[torch.tensor(kept, dtype=torch.int64)]

@@ -1,0 +1,70 @@
+"""Options of one screening: what is sampled, what is allowed, how long it may take. Checked when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .errors import OptionError
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise OptionError(f"option {name} must be positive, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeLimits:
+    """What one decode may cost. The decode child is killed beyond them; the worker never is."""
+
+    wall_seconds: float = 60.0
+    """Wall clock of all decoding for one video, waiting for detectors not counted."""
+    cpu_seconds: int = 120
+    """CPU time of the decode child (RLIMIT_CPU)."""
+    memory_bytes: int = 2 * 1024**3
+    """Address space of the decode child (RLIMIT_AS)."""
+    file_bytes: int = 4 * 1024**3
+    """Larger files are refused before anything opens them."""
+    frame_pixels: int = 7680 * 4320
+    """Largest decoded picture."""
+    short_side_px: int = 32
+    """Smallest short side that is worth a look."""
+    num_streams: int = 16
+    """Streams in a container."""
+    duration_seconds: float = 4 * 3600.0
+    """Longest real time span."""
+    num_packets: int = 2_000_000
+    """Video packets in a file: four hours at 120 per second and some."""
+    hold_bytes: int = 256 * 1024**2
+    """Full-size pictures that the child keeps at a time while it waits for crop requests."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            _positive(name, getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreeningOptions:
+    """How one video is looked at."""
+
+    num_frames: int = 32
+    """Frames that are looked at, decoded in one pass."""
+    small_long_side_px: int = 640
+    """Long side of the pictures that the face detector sees."""
+    min_face_px: float = 40.0
+    """Smaller faces (longer side, full-size pixels) are not followed."""
+    min_confidence: float = 0.9
+    """Face-detector probability below which a box is dropped."""
+    max_faces_per_frame: int = 24
+    """The largest ones are kept: 10,000 faces must not starve the neighbours."""
+    decode: DecodeLimits = field(default_factory=DecodeLimits)
+    """Limits of the decode child."""
+    total_seconds: float = 840.0
+    """Wall clock of the whole screening."""
+    thumbnails: bool = True
+    """Whether the verdict carries small JPEGs of the worst moments."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "small_long_side_px", "min_face_px", "max_faces_per_frame", "total_seconds"):
+            _positive(name, getattr(self, name))
+        if not 0.0 <= self.min_confidence <= 1.0:
+            raise OptionError(f"min_confidence must be in [0, 1], got {self.min_confidence}")

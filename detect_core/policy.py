@@ -1,0 +1,137 @@
+"""From a video score to a verdict word with reasons, or to an honest "cannot tell". Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from .aggregate import MIN_TRACK_CROPS, TrackWindow, crowd_corrected
+from .calibration import VideoCalibration
+from .structs import VerdictWord
+
+MIN_CROPS: Final = 5
+"""Fewer accepted crops allow no judgement."""
+MIN_MEAN_WEIGHT: Final = 0.12
+"""Faces so small or blurred on average that neither verdict would be earned."""
+POLICY: Final = "two-thresholds/1"
+
+
+@dataclass(frozen=True, slots=True)
+class FaceCounts:
+    """What there was to look at."""
+
+    num_frames: int
+    num_frames_with_face: int
+    """Frames with an accepted face."""
+    num_small_or_unsure: int
+    """Faces found but dropped for size or face-detector confidence."""
+    min_face_px: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The word, the number if one was measured, and why."""
+
+    verdict: VerdictWord
+    p_fake: float | None
+    reason_codes: tuple[str, ...]
+    sentence: str
+    track_id: int | None = None
+    """The track that decided."""
+
+
+def decide(
+    windows: Sequence[TrackWindow],
+    *,
+    counts: FaceCounts,
+    num_crops: int,
+    calibration: VideoCalibration,
+    track_logits: Mapping[int, Mapping[str, float]],
+) -> Decision:
+    """Judge a video.
+
+    Args:
+        windows: best windows of the tracks that are long enough.
+        counts: what the face detector found.
+        num_crops: accepted crops on tracks that are long enough.
+        calibration: thresholds, crowd correction, Platt.
+        track_logits: per track and detector the logit of the deciding window, for the disagreement check.
+    """
+    too_little = _too_little(windows, counts=counts, num_crops=num_crops)
+    if too_little is not None:
+        return too_little
+    best = max(windows, key=lambda window: window.z)
+    raw = calibration.probability(best.z)
+    p_fake = calibration.probability(crowd_corrected(best.z, num_tracks=len(windows), beta=calibration.beta))
+    if best.mean_weight < MIN_MEAN_WEIGHT:
+        return Decision(
+            verdict="inconclusive",
+            p_fake=None,
+            reason_codes=("LOW_EVIDENCE",),
+            sentence="The faces are too small or too blurred to judge; a sharper or larger rendition may allow a verdict.",
+        )
+    if raw >= calibration.t_fake > p_fake:
+        return Decision(
+            verdict="inconclusive",
+            p_fake=p_fake,
+            reason_codes=("CROWD_UNCERTAIN",),
+            sentence=f"Face {best.track_id} looks manipulated, but among {len(windows)} faces one such score can be chance; look at that face.",
+            track_id=best.track_id,
+        )
+    spread = float(np.std(list(track_logits.get(best.track_id, {}).values()) or [0.0]))
+    if calibration.max_disagreement is not None and spread > calibration.max_disagreement and p_fake >= calibration.t_review:
+        return Decision(
+            verdict="inconclusive",
+            p_fake=p_fake,
+            reason_codes=("DETECTORS_DISAGREE",),
+            sentence="The detectors contradict each other on the same face; a person should look.",
+            track_id=best.track_id,
+        )
+    return _by_threshold(p_fake, best, calibration=calibration, num_tracks=len(windows))
+
+
+def _by_threshold(p_fake: float, best: TrackWindow, *, calibration: VideoCalibration, num_tracks: int) -> Decision:
+    faces = "the face" if num_tracks == 1 else f"face {best.track_id} of {num_tracks}"
+    if p_fake >= calibration.t_fake:
+        return Decision(
+            verdict="manipulated",
+            p_fake=p_fake,
+            reason_codes=("SCORE_ABOVE_T_FAKE",),
+            sentence=f"Likely manipulated: {faces} scores {p_fake:.2f}, at or above the threshold {calibration.t_fake:.2f}.",
+            track_id=best.track_id,
+        )
+    if p_fake >= calibration.t_review:
+        return Decision(
+            verdict="suspicious",
+            p_fake=p_fake,
+            reason_codes=("SCORE_IN_BAND",),
+            sentence=f"Suspicious: {faces} scores {p_fake:.2f}, between {calibration.t_review:.2f} and {calibration.t_fake:.2f}; a person should look.",
+            track_id=best.track_id,
+        )
+    return Decision(
+        verdict="authentic",
+        p_fake=p_fake,
+        reason_codes=(),
+        sentence=f"No manipulation found: the highest of {num_tracks} face track{'s' if num_tracks > 1 else ''} scores {p_fake:.2f}.",
+        track_id=best.track_id,
+    )
+
+
+def _too_little(windows: Sequence[TrackWindow], *, counts: FaceCounts, num_crops: int) -> Decision | None:
+    """The verdict when there was not enough to look at, or None."""
+    if counts.num_frames_with_face == 0 and counts.num_small_or_unsure == 0:
+        sentence = f"No face in {counts.num_frames} looked-at frames; only faces are judged."
+        return Decision(verdict="inconclusive", p_fake=None, reason_codes=("NO_FACE",), sentence=sentence)
+    if counts.num_frames_with_face == 0:
+        sentence = f"Faces were found, but none of at least {counts.min_face_px:.0f} pixels that is surely a face; a larger rendition may allow a verdict."
+        return Decision(verdict="inconclusive", p_fake=None, reason_codes=("FACE_TOO_SMALL",), sentence=sentence)
+    if not windows or num_crops < MIN_CROPS:
+        sentence = (
+            f"{counts.num_frames_with_face} of {counts.num_frames} frames had a usable face, and {num_crops} of those faces could be followed over at least "
+            f"{MIN_TRACK_CROPS} frames; not enough to judge. A longer clip may allow a verdict."
+        )
+        return Decision(verdict="inconclusive", p_fake=None, reason_codes=("TOO_FEW_FRAMES",), sentence=sentence)
+    return None

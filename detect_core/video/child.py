@@ -1,0 +1,179 @@
+"""The decode child: one process, one video, one open file descriptor, no way out but its socket and shared memory.
+
+It answers four requests: `open` (measure), `next` (decode a window of sampled frames, small ones go out through
+shared memory, full-size ones are held), `crops` (cut squares from the held ones) and `release`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DecoderCrashError, DecodeResourceError, DetectCoreError, ResolutionTooSmallError, UndecodableError
+from ..options import DecodeLimits
+from . import picture, wire
+from .probe import ForeignFile, PacketIndex, index_packets, open_container, refuse_still
+from .sandbox import SandboxState
+from .stream import DecodeTally, decode_wanted
+
+
+class DecodeChild:
+    """State of one decode. Pictures cross in `shm`; everything else is JSON."""
+
+    def __init__(self, sock: socket.socket, *, video_fd: int, shm_fd: int, state: SandboxState) -> None:
+        self._sock = sock
+        self._file = ForeignFile(video_fd)
+        self._shm = mmap.mmap(shm_fd, os.fstat(shm_fd).st_size)
+        self._state = state
+        self._held: dict[int, av.VideoFrame] = {}
+        self._rotation = 0
+        self._next_id = 0
+        self._tally = DecodeTally()
+        self._frames: Iterator[tuple[float, av.VideoFrame]] = iter(())
+        self._carry: tuple[float, av.VideoFrame] | None = None
+        self._index: PacketIndex | None = None
+        self._limits = DecodeLimits()
+        self._small_long_side_px = 640
+
+    def serve(self) -> None:
+        """Answer requests until the worker closes the socket."""
+        while (received := wire.receive(self._sock)) is not None:
+            message, _ = received
+            wire.send(self._sock, self._answer(message))
+
+    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"ok": True, **getattr(self, f"_on_{message['op']}")(message)}
+        except DetectCoreError as err:
+            return _failure(err)
+        except MemoryError:
+            self._held.clear()
+            return _failure(DecodeResourceError("the decoder ran out of its memory limit; upload a smaller rendition"))
+        except av.error.MemoryError:
+            return _failure(DecodeResourceError("the decoder ran out of its memory limit; upload a smaller rendition"))
+        except (av.error.FFmpegError, OSError, ValueError, ArithmeticError) as err:
+            return _failure(UndecodableError(f"the video cannot be decoded ({type(err).__name__}: {err}); upload the original file"))
+        except Exception as err:  # the file brought down code of ours: as telling as a crash of the decoder
+            return _failure(
+                DecoderCrashError(f"the decode child failed on this file ({type(err).__name__}: {err}); upload a re-encoded rendition")
+            )
+
+    def _on_open(self, message: dict[str, Any]) -> dict[str, Any]:
+        limits = DecodeLimits(**message["limits"])
+        self._limits, self._small_long_side_px = limits, int(message["small_long_side_px"])
+        container, stream, warnings = open_container(self._file, limits=limits)
+        try:
+            index = index_packets(container, stream, limits=limits)
+            facts = {
+                "codec": str(stream.codec_context.codec.canonical_name),
+                "container": container.format.name,
+                "pixel_format": str(stream.codec_context.pix_fmt or "unknown"),
+            }
+        finally:
+            container.close()
+        self._index = index
+        self._frames = decode_wanted(self._file, index, num_frames=int(message["num_frames"]), limits=limits, tally=self._tally)
+        self._carry = next(self._frames, None)
+        if self._carry is None:
+            raise UndecodableError("not one picture came out of the decoder; upload the original file")
+        refuse_still(facts["container"], index)
+        first = self._carry[1]
+        self._rotation = picture.rotation_of(first)
+        if min(first.width, first.height) < limits.short_side_px:
+            raise ResolutionTooSmallError(
+                f"the picture is {first.width}x{first.height}, the short side must be at least {limits.short_side_px}; upload the original size"
+            )
+        turned = self._rotation % 180 == 90
+        notes = [*warnings, *index.warnings]
+        if int(first.color_trc or 0) in picture.HDR_TRANSFERS:
+            notes.append("HDR")
+        if self._rotation:
+            notes.append("ROTATED")
+        return {
+            "info": {
+                "width_px": first.height if turned else first.width,
+                "height_px": first.width if turned else first.height,
+                "duration_seconds": index.duration_seconds,
+                "num_packets": index.num_packets,
+                "num_keyframes": index.num_keyframes,
+                "rotation_degrees": (360 - self._rotation) % 360,
+                "frame_rate": index.frame_rate,
+                "bit_rate": index.bit_rate,
+                "warnings": notes,
+                **facts,
+            },
+            "sandbox": self._state.as_json(),
+        }
+
+    def _on_next(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Decode until `max_frames`, the shared memory or the hold limit is reached."""
+        rows: list[dict[str, Any]] = []
+        offset = held_bytes = 0
+        while self._carry is not None and len(rows) < int(message["max_frames"]):
+            seconds, frame = self._carry
+            held_bytes += _frame_bytes(frame)
+            if rows and held_bytes > self._limits.hold_bytes:
+                break
+            small = picture.small_rgb(frame, long_side_px=self._small_long_side_px, rotation=self._rotation)
+            if offset + small.nbytes > len(self._shm):
+                break
+            self._write(offset, small)
+            height, width = small.shape[:2]
+            full_width, _ = picture.upright_size(frame, rotation=self._rotation)
+            rows.append(
+                {"id": self._next_id, "pts": seconds, "offset": offset, "height": height, "width": width, "scale": full_width / width}
+            )
+            self._held[self._next_id] = frame
+            self._next_id += 1
+            offset += small.nbytes
+            self._carry = next(self._frames, None)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "frames": rows,
+            "more": self._carry is not None,
+            "warnings": sorted(self._tally.warnings),
+            "packets_decoded": self._tally.num_packets_decoded,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_rss_bytes": usage.ru_maxrss * 1024,
+        }
+
+    def _on_crops(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Cut squares out of held full-size pictures."""
+        rows: list[dict[str, Any]] = []
+        offset = 0
+        for request in message["requests"]:
+            crop, sharpness = picture.cut_square(
+                self._held[int(request["id"])],
+                rotation=self._rotation,
+                centre_xy=(float(request["x"]), float(request["y"])),
+                side=float(request["side"]),
+                size_px=int(request["size_px"]),
+                native=bool(request["native"]),
+            )
+            self._write(offset, crop)
+            rows.append({"offset": offset, "sharpness": sharpness})
+            offset += crop.nbytes
+        return {"crops": rows}
+
+    def _on_release(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - every request has the same shape
+        self._held.clear()
+        return {}
+
+    def _write(self, offset: int, image: NDArray[np.uint8]) -> None:
+        np.frombuffer(self._shm, np.uint8, image.nbytes, offset)[:] = image.reshape(-1)
+
+
+def _frame_bytes(frame: av.VideoFrame) -> int:
+    return sum(plane.buffer_size for plane in frame.planes)
+
+
+def _failure(err: DetectCoreError) -> dict[str, Any]:
+    return {"ok": False, "error": type(err).__name__, "message": str(err)[:500]}

@@ -1,0 +1,285 @@
+"""Client of one decode child: sampled frames in, crops on request, deadlines kept, the child killed when it must be."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import errors
+from ..errors import (
+    DecodeProtocolError,
+    DecoderCrashError,
+    DecodeResourceError,
+    DecodeTimeoutError,
+    DetectCoreError,
+    EmptyInputError,
+    FileTooLargeError,
+    ScreeningCancelled,
+)
+from ..options import ScreeningOptions
+from ..structs import Frame, VideoInfo
+from . import wire
+from .keeper import ChildHandle, NurseryKeeper, keeper
+
+SHARED_BYTES: Final = 48 * 1024 * 1024
+"""Shared memory of one decode: 60 small pictures of 640x360, or 600 crops of 160 px. Pages are used on touch only."""
+
+_CRASH_SIGNALS: Final = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+_MAX_SMALL_PX: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class CropRequest:
+    """A square wanted from a held full-size picture."""
+
+    frame_id: int
+    centre_xy: tuple[float, float]
+    """Pixels of the upright full-size picture."""
+    side: float
+    """Side of the square in those pixels."""
+    size_px: int
+    """Side of the result."""
+    native: bool = False
+    """Cut `size_px` source pixels, no resampling."""
+
+
+class DecodeSession:
+    """One video in one decode child. Use as a context manager; not thread-safe."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        options: ScreeningOptions,
+        cancel: threading.Event | None = None,
+        nursery: NurseryKeeper | None = None,
+    ) -> None:
+        """Start a child for `file`.
+
+        Args:
+            file: an open file with a descriptor; the child gets a copy of the descriptor and nothing else.
+            options: sampling and limits.
+            cancel: checked ten times a second while waiting.
+            nursery: where children come from; the process-wide one by default.
+
+        Raises:
+            EmptyInputError: the file holds no bytes.
+            FileTooLargeError: it holds more bytes than the limit.
+        """
+        limits = options.decode
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise EmptyInputError("the file is empty (0 bytes); upload it again")
+        if size > limits.file_bytes:
+            raise FileTooLargeError(f"the file holds {size} bytes, the limit is {limits.file_bytes}; upload a smaller rendition")
+        self._options = options
+        self._cancel = cancel
+        self._spent_seconds = 0.0
+        self.sandbox: dict[str, Any] = {}
+        self.num_packets_decoded = 0
+        self.cpu_seconds = 0.0
+        self.peak_rss_bytes = 0
+        self.warnings: set[str] = set()
+        shm_fd = os.memfd_create("veriframe-decode", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(shm_fd, SHARED_BYTES)
+            # without the seals a hostile child could shrink the file and kill the worker with SIGBUS
+            fcntl.fcntl(shm_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            self._shm = mmap.mmap(shm_fd, SHARED_BYTES, prot=mmap.PROT_READ)
+            self._child: ChildHandle = (nursery or keeper()).spawn(video_fd=file.fileno(), shm_fd=shm_fd, limits=limits)
+        finally:
+            os.close(shm_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child and free the shared memory."""
+        self._child.kill()
+        self._child.close()
+        self._shm.close()
+
+    def open(self) -> VideoInfo:
+        """Measure the video.
+
+        Raises:
+            MediaError: a subclass that names why this file is refused.
+            DecodeLimitError: the child ran into a limit.
+        """
+        answer = self._ask(
+            {
+                "op": "open",
+                "limits": asdict(self._options.decode),
+                "num_frames": self._options.num_frames,
+                "small_long_side_px": self._options.small_long_side_px,
+            }
+        )
+        try:
+            info = VideoInfo(**{**answer["info"], "warnings": tuple(answer["info"]["warnings"])})
+            self.sandbox = dict(answer["sandbox"])
+        except (KeyError, TypeError, ValueError) as err:
+            raise self._protocol_error(f"its description of the video does not fit ({err})") from err
+        self.warnings.update(info.warnings)
+        return info
+
+    def next_frames(self, max_frames: int) -> tuple[list[Frame], bool]:
+        """Decode the next sampled frames; their full-size pictures are held until `release`.
+
+        Returns:
+            Frames in display order (fewer than `max_frames` when the child's memory budget is full or the sample
+            ends), and whether more follow.
+
+        Raises:
+            MediaError: decoding met something that is refused.
+            DecodeLimitError: the child ran into a limit.
+        """
+        answer = self._ask({"op": "next", "max_frames": max_frames})
+        try:
+            frames = [
+                Frame(
+                    frame_id=int(row["id"]),
+                    pts_seconds=float(row["pts"]),
+                    image_hwc=self._picture(row["offset"], row["height"], row["width"]),
+                    scale=float(row["scale"]),
+                )
+                for row in answer["frames"]
+            ]
+            self.num_packets_decoded = int(answer["packets_decoded"])
+            self.cpu_seconds = float(answer["cpu_seconds"])
+            self.peak_rss_bytes = int(answer["peak_rss_bytes"])
+            self.warnings.update(str(warning) for warning in answer["warnings"])
+            more = bool(answer["more"])
+        except (KeyError, TypeError, ValueError) as err:
+            raise self._protocol_error(f"its frames do not fit ({err})") from err
+        if more and not frames:
+            raise self._protocol_error("it promised more frames and sent none")
+        return frames, more
+
+    def cut(self, requests: Sequence[CropRequest]) -> list[tuple[NDArray[np.uint8], float]]:
+        """Cut squares out of held pictures, in the order of `requests`.
+
+        Returns:
+            (image (S, S, 3) RGB uint8, sharpness) per request.
+
+        Raises:
+            DecodeLimitError: the child ran into a limit.
+        """
+        results: list[tuple[NDArray[np.uint8], float] | None] = [None] * len(requests)
+        batch: list[int] = []
+        used = 0
+        for i in range(len(requests)):
+            num_bytes = 3 * requests[i].size_px ** 2
+            if batch and used + num_bytes > SHARED_BYTES:
+                self._cut_batch(requests, batch, results)
+                batch, used = [], 0
+            batch.append(i)
+            used += num_bytes
+        if batch:
+            self._cut_batch(requests, batch, results)
+        return [result for result in results if result is not None]
+
+    def release(self) -> None:
+        """Forget the held full-size pictures, so that the next ones have room."""
+        self._ask({"op": "release"})
+
+    def _cut_batch(
+        self, requests: Sequence[CropRequest], batch: Sequence[int], results: list[tuple[NDArray[np.uint8], float] | None]
+    ) -> None:
+        rows = [
+            {"id": r.frame_id, "x": r.centre_xy[0], "y": r.centre_xy[1], "side": r.side, "size_px": r.size_px, "native": r.native}
+            for r in (requests[i] for i in batch)
+        ]
+        answer = self._ask({"op": "crops", "requests": rows})
+        try:
+            for i, row in zip(batch, answer["crops"], strict=True):
+                size = requests[i].size_px
+                sharpness = float(row["sharpness"])
+                results[i] = (self._picture(row["offset"], size, size), sharpness if np.isfinite(sharpness) else 0.0)
+        except (KeyError, TypeError, ValueError) as err:
+            raise self._protocol_error(f"its crops do not fit ({err})") from err
+
+    def _picture(self, offset: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Copy one picture out of shared memory; the child is not trusted to stay inside it."""
+        offset, height, width = int(offset), int(height), int(width)
+        num_bytes = 3 * height * width
+        if not (0 < height <= _MAX_SMALL_PX and 0 < width <= _MAX_SMALL_PX and 0 <= offset <= SHARED_BYTES - num_bytes):
+            raise ValueError(f"picture {height}x{width} at {offset} lies outside the shared memory")
+        return np.frombuffer(self._shm, np.uint8, num_bytes, offset).reshape(height, width, 3).copy()
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """One request and its answer, within the decode budget."""
+        started = time.monotonic()
+        try:
+            wire.send(self._child.sock, message)
+            self._wait_readable(started)
+            self._child.sock.settimeout(max(0.1, self._remaining(started)))
+            received = wire.receive(self._child.sock)
+        except TimeoutError as err:
+            raise self._timeout() from err
+        except (OSError, wire.WireError) as err:
+            raise self._death() from err
+        finally:
+            self._spent_seconds += time.monotonic() - started
+        if received is None:
+            raise self._death()
+        answer, _ = received
+        if answer.get("ok") is True:
+            return answer
+        raise _named_error(answer)
+
+    def _remaining(self, started: float) -> float:
+        return self._options.decode.wall_seconds - self._spent_seconds - (time.monotonic() - started)
+
+    def _wait_readable(self, started: float) -> None:
+        while True:
+            if self._cancel is not None and self._cancel.is_set():
+                self._child.kill()
+                raise ScreeningCancelled("the screening was cancelled while the video was being decoded")
+            remaining = self._remaining(started)
+            if remaining <= 0:
+                raise self._timeout()
+            poller = select.poll()
+            poller.register(self._child.sock, select.POLLIN)
+            if poller.poll(min(remaining, 0.1) * 1000):
+                return
+
+    def _timeout(self) -> DecodeTimeoutError:
+        self._child.kill()
+        seconds = self._options.decode.wall_seconds
+        return DecodeTimeoutError(f"decoding took longer than {seconds:.0f} s and was stopped; upload a shorter or simpler rendition")
+
+    def _protocol_error(self, what: str) -> DecodeProtocolError:
+        self._child.kill()
+        return DecodeProtocolError(f"the decode child misbehaved: {what}; the file is treated as hostile")
+
+    def _death(self) -> DetectCoreError:
+        self._child.dead.wait(5)
+        status = self._child.status
+        if status in _CRASH_SIGNALS:
+            return DecoderCrashError(f"the decoder crashed on this file (signal {-(status or 0)}); upload a re-encoded rendition")
+        if status == -signal.SIGXCPU:
+            return DecodeResourceError("the decoder used up its CPU time; upload a shorter or simpler rendition")
+        return DecodeResourceError(f"the decode child ended early (status {status}); the video will be tried again")
+
+
+def _named_error(answer: dict[str, Any]) -> DetectCoreError:
+    """The child's error under its own class, if it is one that a child may raise."""
+    kind = getattr(errors, str(answer.get("error")), None)
+    if isinstance(kind, type) and issubclass(kind, (errors.MediaError, errors.DecodeLimitError)):
+        return kind(str(answer.get("message"))[:500])
+    return DecodeProtocolError(f"the decode child answered with an unknown error {answer.get('error')!r}; the file is treated as hostile")

@@ -1,0 +1,184 @@
+"""The worker's side of the nursery: start it, ask it for children, hear of their deaths. One per process, thread-safe."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import DecodeResourceError
+from ..options import DecodeLimits
+from . import wire
+
+_SPAWN_SECONDS = 20.0
+
+
+@dataclass(slots=True, eq=False)
+class ChildHandle:
+    """One decode child: its end of the socket, and what became of it."""
+
+    sock: socket.socket
+    spawned: threading.Event = field(default_factory=threading.Event)
+    dead: threading.Event = field(default_factory=threading.Event)
+    pid: int = 0
+    pidfd: int = -1
+    status: int | None = None
+    """Exit code, or minus the signal that ended it."""
+    peak_rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+
+    def kill(self) -> None:
+        """SIGKILL the child if it still lives."""
+        if self.pidfd >= 0 and not self.dead.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of the child: its socket closes, which ends it."""
+        self.sock.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class NurseryKeeper:
+    """Starts the nursery process on first use and again should it ever die."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._send_lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: dict[int, ChildHandle] = {}
+        self._living: dict[int, ChildHandle] = {}
+        self._early_deaths: dict[int, dict[str, Any]] = {}
+        self._tickets = itertools.count()
+
+    def warm(self) -> None:
+        """Start the nursery now, so that the first video does not wait for it."""
+        with self._lock:
+            self._ensure()
+
+    def spawn(self, *, video_fd: int, shm_fd: int, limits: DecodeLimits) -> ChildHandle:
+        """Fork a decode child that holds copies of the two descriptors.
+
+        Raises:
+            DecodeResourceError: the nursery did not answer in time (the machine has no memory or processes left).
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        handle = ChildHandle(sock=ours)
+        ticket = next(self._tickets)
+        message = {"ticket": ticket, "memory_bytes": limits.memory_bytes, "cpu_seconds": limits.cpu_seconds}
+        with self._lock:
+            control = self._ensure()
+            self._waiting[ticket] = handle
+        try:
+            with self._send_lock:
+                wire.send(control, message, fds=(theirs.fileno(), video_fd, shm_fd))
+        except OSError as err:
+            handle.close()
+            raise DecodeResourceError("no decode child could be started; the video will be tried again") from err
+        finally:
+            theirs.close()
+        if not handle.spawned.wait(_SPAWN_SECONDS) or handle.pid == 0:
+            handle.close()
+            raise DecodeResourceError(f"no decode child was started within {_SPAWN_SECONDS:.0f} s; the video will be tried again")
+        return handle
+
+    def close(self) -> None:
+        """End the nursery and with it every child."""
+        with self._lock:
+            if self._control is not None:
+                with contextlib.suppress(OSError):
+                    self._control.shutdown(socket.SHUT_RDWR)
+            process, self._process, self._control = self._process, None, None
+        if process is not None:
+            process.wait(timeout=10)
+
+    def _ensure(self) -> socket.socket:
+        if self._control is not None and self._process is not None and self._process.poll() is None:
+            return self._control
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "detect_core.video.nursery", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+        )
+        theirs.close()
+        self._control = ours
+        threading.Thread(target=self._listen, args=(ours, self._process), name="nursery-keeper", daemon=True).start()
+        return ours
+
+    def _listen(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        while True:
+            try:
+                received = wire.receive(control)
+            except (OSError, wire.WireError):
+                received = None
+            if received is None:
+                break
+            message, _ = received
+            if "spawned" in message:
+                self._on_spawned(message)
+            else:
+                self._on_dead(message)
+        control.close()
+        process.wait()
+        with self._lock:
+            orphans = [*self._living.values(), *self._waiting.values()]
+            self._living.clear()
+            self._waiting.clear()
+        for handle in orphans:
+            handle.status = -int(signal.SIGKILL)
+            handle.dead.set()
+            handle.spawned.set()
+
+    def _on_spawned(self, message: dict[str, Any]) -> None:
+        pid = int(message["spawned"])
+        with self._lock:
+            handle = self._waiting.pop(int(message["ticket"]))
+            handle.pid = pid
+            early = self._early_deaths.pop(pid, None)
+            if early is None:
+                self._living[pid] = handle
+                with contextlib.suppress(OSError):
+                    handle.pidfd = os.pidfd_open(pid)
+        if early is not None:
+            _record_death(handle, early)
+        handle.spawned.set()
+
+    def _on_dead(self, message: dict[str, Any]) -> None:
+        pid = int(message["dead"])
+        with self._lock:
+            handle = self._living.pop(pid, None)
+            if handle is None:
+                self._early_deaths[pid] = message
+        if handle is not None:
+            _record_death(handle, message)
+
+
+def _record_death(handle: ChildHandle, message: dict[str, Any]) -> None:
+    handle.status = int(message["status"])
+    handle.peak_rss_bytes = int(message["peak_rss_bytes"])
+    handle.cpu_seconds = float(message["cpu_seconds"])
+    handle.dead.set()
+
+
+_KEEPER = NurseryKeeper()
+
+
+def keeper() -> NurseryKeeper:
+    """The process-wide keeper."""
+    return _KEEPER

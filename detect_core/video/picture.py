@@ -1,0 +1,157 @@
+"""Turn decoded pictures of any pixel format into upright 8-bit RGB, small ones whole and faces in full size.
+
+Runs in the decode child. Colours follow the stream's matrix and range; where a stream does not say, 720 lines and
+more count as BT.709 and fewer as BT.601, the common convention of players.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from numpy.typing import NDArray
+
+HDR_TRANSFERS: Final = {16, 18}
+"""SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG), as numbered in ITU-T H.273."""
+
+_MATRICES: Final[dict[int, Colorspace]] = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+"""Matrix coefficients of ITU-T H.273 as swscale names them."""
+
+_PLANAR_LAYOUTS: Final[dict[str, tuple[int, int, int]]] = {
+    f"{kind}{sub}{depth}": (*steps, 2 if depth else 1)
+    for kind in ("yuv", "yuvj")
+    for sub, steps in {"420p": (2, 2), "422p": (2, 1), "444p": (1, 1)}.items()
+    for depth in ("", "10le", "12le")
+}
+"""Pixel format -> columns and rows per chroma sample, bytes per sample; other formats are converted whole."""
+
+_SEAM_PX: Final = 8
+_REFORMATTER = VideoReformatter()
+
+
+def rotation_of(frame: av.VideoFrame) -> int:
+    """Counter-clockwise quarter turns times 90 that stand the picture upright; nonsense in the file counts as 0."""
+    try:
+        degrees = float(frame.rotation)
+    except (ValueError, OverflowError, TypeError):
+        return 0
+    if not np.isfinite(degrees):
+        return 0
+    return round(degrees / 90.0) * 90 % 360
+
+
+def small_rgb(frame: av.VideoFrame, *, long_side_px: int, rotation: int) -> NDArray[np.uint8]:
+    """The whole picture, upright, (h, w, 3) RGB, long side at most `long_side_px`, never enlarged."""
+    scale = min(1.0, long_side_px / max(frame.width, frame.height))
+    width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+    rgb = _to_rgb(frame, width=width, height=height)
+    return np.ascontiguousarray(np.rot90(rgb, rotation // 90))
+
+
+def upright_size(frame: av.VideoFrame, *, rotation: int) -> tuple[int, int]:
+    """Width and height of the picture once it stands upright."""
+    return (frame.height, frame.width) if rotation % 180 == 90 else (frame.width, frame.height)
+
+
+def cut_square(
+    frame: av.VideoFrame, *, rotation: int, centre_xy: tuple[float, float], side: float, size_px: int, native: bool
+) -> tuple[NDArray[np.uint8], float]:
+    """Cut a square around `centre_xy` of the upright picture and resize it; beyond the border the edge is repeated.
+
+    Only the pixels of the square are converted to RGB.
+
+    Args:
+        frame: full-size picture as decoded.
+        rotation: as `rotation_of` says.
+        centre_xy: centre of the square in pixels of the upright picture.
+        side: side of the square in those pixels; ignored when `native`.
+        size_px: side of the result.
+        native: cut `size_px` source pixels without resampling.
+
+    Returns:
+        The crop, (size_px, size_px, 3) RGB, and its sharpness (variance of the Laplacian of its grey image).
+    """
+    width, height = upright_size(frame, rotation=rotation)
+    span = size_px if native else max(2, round(side))
+    left, top = round(centre_xy[0] - span / 2), round(centre_xy[1] - span / 2)
+    # a square that lies outside altogether repeats the nearest pixel
+    x0, x1 = min(max(left, 0), width - 1), min(max(left + span, 1), width)
+    y0, y1 = min(max(top, 0), height - 1), min(max(top + span, 1), height)
+    inner = _region_rgb(frame, rotation=rotation, x0=x0, y0=y0, x1=max(x1, x0 + 1), y1=max(y1, y0 + 1))
+    above, below, before, behind = (min(max(pad, 0), span) for pad in (-top, top + span - height, -left, left + span - width))
+    square = np.asarray(cv2.copyMakeBorder(inner, above, below, before, behind, cv2.BORDER_REPLICATE), np.uint8)
+    if square.shape[0] != size_px or square.shape[1] != size_px:
+        shrinks = square.shape[0] > size_px
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        square = np.asarray(cv2.resize(square, (size_px, size_px), interpolation=interpolation), np.uint8)
+    grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
+    return square, float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def _region_rgb(frame: av.VideoFrame, *, rotation: int, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.uint8]:
+    """RGB of the upright picture's columns [x0, x1) and rows [y0, y1)."""
+    turns = rotation // 90
+    if turns == 0:
+        rows, columns = (y0, y1), (x0, x1)
+    elif turns == 1:
+        rows, columns = (x0, x1), (frame.width - y1, frame.width - y0)
+    elif turns == 2:
+        rows, columns = (frame.height - y1, frame.height - y0), (frame.width - x1, frame.width - x0)
+    else:
+        rows, columns = (frame.height - x1, frame.height - x0), (y0, y1)
+    layout = _PLANAR_LAYOUTS.get(frame.format.name)
+    if layout is None or frame.width % 2 or frame.height % 2:
+        region = _to_rgb(frame, width=frame.width, height=frame.height)[slice(*rows), slice(*columns)]
+    else:
+        region = _planar_region_rgb(frame, rows, columns, sub_x=layout[0], sub_y=layout[1], sample_bytes=layout[2])
+    return np.ascontiguousarray(np.rot90(region, turns))
+
+
+def _planar_region_rgb(
+    frame: av.VideoFrame, rows: tuple[int, int], columns: tuple[int, int], *, sub_x: int, sub_y: int, sample_bytes: int
+) -> NDArray[np.uint8]:
+    """Copy the region out of each plane, on whole chroma samples, and convert that alone."""
+    # chroma may be interpolated from its neighbours, so the seam lies outside what is kept; and swscale has one way
+    # for even sizes and another for odd ones, so parts are cut from even pictures only, at even places
+    top, left = max(rows[0] - _SEAM_PX, 0) // 2 * 2, max(columns[0] - _SEAM_PX, 0) // 2 * 2
+    bottom, right = min(-(-rows[1] // 2) * 2 + _SEAM_PX, frame.height), min(-(-columns[1] // 2) * 2 + _SEAM_PX, frame.width)
+    part = av.VideoFrame(right - left, bottom - top, frame.format.name)
+    part.colorspace, part.color_range = frame.colorspace, frame.color_range
+    for number, (source, target) in enumerate(zip(frame.planes, part.planes, strict=True)):
+        step_x, step_y = (sub_x, sub_y) if number in (1, 2) else (1, 1)
+        pixels = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)
+        first_row, first_byte = top // step_y, left // step_x * sample_bytes
+        into = np.frombuffer(memoryview(target), np.uint8).reshape(-1, target.line_size)
+        num_rows, num_bytes = target.height, target.width * sample_bytes
+        into[:num_rows, :num_bytes] = pixels[first_row : first_row + num_rows, first_byte : first_byte + num_bytes]
+    rgb = _to_rgb(part, width=part.width, height=part.height, source_height=frame.height)
+    return rgb[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+
+
+def _to_rgb(frame: av.VideoFrame, *, width: int, height: int, source_height: int | None = None) -> NDArray[np.uint8]:
+    """Scale and convert; `source_height` is that of the whole picture when `frame` is a part of it."""
+    options: dict[str, Any] = {}
+    name = frame.format.name
+    if not frame.format.is_rgb:
+        conventional = Colorspace.ITU709 if (source_height or frame.height) >= 720 else Colorspace.ITU601
+        full_range = name.startswith("yuvj") or int(frame.color_range) == int(ColorRange.JPEG)
+        options = {
+            "src_colorspace": _MATRICES.get(int(frame.colorspace), conventional),
+            "src_color_range": ColorRange.JPEG if full_range else ColorRange.MPEG,
+            "dst_color_range": ColorRange.JPEG,
+        }
+    interpolation = "AREA" if width < frame.width else "BILINEAR"
+    # one thread: the sandbox has no clone()
+    rgb = _REFORMATTER.reformat(frame, width, height, "rgb24", interpolation=interpolation, threads=1, **options)
+    return np.asarray(rgb.to_ndarray(), np.uint8)

@@ -1,0 +1,150 @@
+"""Decode the wanted frames of one indexed stream, in one pass, dropping what need not be decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import av
+
+from ..errors import ResolutionTooLargeError, UnsupportedCodecError
+from ..options import DecodeLimits
+from .plan import plan_runs
+from .probe import ForeignFile, PacketIndex, open_container
+from .sample import sample_indices
+
+
+@dataclass(slots=True)
+class DecodeTally:
+    """What a pass cost and what went wrong in it."""
+
+    num_packets_decoded: int = 0
+    num_errors: int = 0
+    num_frames_out: int = 0
+    warnings: set[str] = field(default_factory=set)
+
+
+def wanted_packets(index: PacketIndex, *, num_frames: int) -> list[int]:
+    """Packet numbers of `num_frames` frames spread evenly over time; empty for a stream without usable times."""
+    order = sorted(range(len(index.packets)), key=lambda n: index.packets[n].pts)
+    times = [float(index.packets[n].pts) for n in order]
+    return [order[i] for i in sample_indices(num_frames, times_seconds=times)] if order else []
+
+
+def decode_wanted(
+    file: ForeignFile, index: PacketIndex, *, num_frames: int, limits: DecodeLimits, tally: DecodeTally
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yield `(seconds since the first frame, frame)` of the sampled frames, in display order.
+
+    Only the planned packets reach the decoder. A stream without usable timestamps is decoded from start to end and
+    sampled by frame number.
+
+    Raises:
+        ResolutionTooLargeError: a decoded picture is larger than the limit.
+        UnsupportedCodecError: the decoder cannot be opened.
+    """
+    container, stream, _warnings = open_container(file, limits=limits)
+    try:
+        context = stream.codec_context
+        context.thread_count = 1
+        context.options = {"max_pixels": str(limits.frame_pixels)}
+        time_base = float(stream.time_base or 0) or 1.0
+        if index.packets:
+            yield from _planned(container, stream, index, num_frames=num_frames, time_base=time_base, limits=limits, tally=tally)
+        else:
+            yield from _sequential(container, stream, index, num_frames=num_frames, limits=limits, tally=tally)
+    except av.error.DecoderNotFoundError as err:
+        raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
+    finally:
+        container.close()
+
+
+def _planned(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    index: PacketIndex,
+    *,
+    num_frames: int,
+    time_base: float,
+    limits: DecodeLimits,
+    tally: DecodeTally,
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    wanted = wanted_packets(index, num_frames=num_frames)
+    runs = plan_runs(index.packets, wanted=wanted)
+    run_of = {number: i for i, run in enumerate(runs) for number in run.numbers}
+    last = runs[-1].numbers[-1]
+    current = -1
+    missing: set[int] = set()
+    for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+        if number > last:
+            break
+        run = run_of.get(number)
+        if run is None:
+            continue
+        if run != current:
+            if current >= 0:
+                yield from _selected(_decode(stream, None, tally), missing, index, time_base, limits, tally)
+                stream.codec_context.flush_buffers()
+            current = run
+            missing = set(runs[run].wanted_pts)
+        tally.num_packets_decoded += 1
+        yield from _selected(_decode(stream, packet, tally), missing, index, time_base, limits, tally)
+        if not missing and run == len(runs) - 1:
+            return
+    yield from _selected(_decode(stream, None, tally), missing, index, time_base, limits, tally)
+
+
+def _selected(
+    frames: Sequence[av.VideoFrame], missing: set[int], index: PacketIndex, time_base: float, limits: DecodeLimits, tally: DecodeTally
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    for frame in frames:
+        _check(frame, limits=limits, tally=tally)
+        if frame.pts is not None and frame.pts in missing:
+            missing.discard(frame.pts)
+            yield (frame.pts - index.first_pts) * time_base, frame
+
+
+def _sequential(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    index: PacketIndex,
+    *,
+    num_frames: int,
+    limits: DecodeLimits,
+    tally: DecodeTally,
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    wanted = set(sample_indices(num_frames, times_seconds=[float(i) for i in range(index.num_packets)]))
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    number = 0
+    for packet in (*(p for p in container.demux(stream) if p.size), None):
+        if packet is not None:
+            tally.num_packets_decoded += 1
+        for frame in _decode(stream, packet, tally):
+            _check(frame, limits=limits, tally=tally)
+            if number in wanted:
+                yield number / rate, frame
+            number += 1
+
+
+def _decode(
+    stream: av.video.stream.VideoStream, packet: av.Packet[av.video.stream.VideoStream] | None, tally: DecodeTally
+) -> list[av.VideoFrame]:
+    """Feed one packet (None drains); a damaged packet costs its own frames and is counted."""
+    try:
+        return list(stream.codec_context.decode(packet))
+    except av.error.MemoryError:
+        raise
+    except av.error.FFmpegError:
+        tally.num_errors += 1
+        tally.warnings.add("DECODE_ERRORS")
+        return []
+
+
+def _check(frame: av.VideoFrame, *, limits: DecodeLimits, tally: DecodeTally) -> None:
+    tally.num_frames_out += 1
+    if frame.is_corrupt:
+        tally.warnings.add("DECODE_ERRORS")
+    if frame.width * frame.height > limits.frame_pixels:
+        raise ResolutionTooLargeError(
+            f"a decoded picture is {frame.width}x{frame.height}, the limit is {limits.frame_pixels} pixels; upload a smaller rendition"
+        )
