@@ -1,0 +1,1 @@
+"""The service: video IDs in, verdicts out. Thin over `detect_core`; never imports `training`."""

@@ -1,0 +1,5 @@
+"""`python -m workers` is `veriframe`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,81 @@
+"""Clips that the bench encodes itself: a portrait (or a crowd of it) under a moving camera, keyframes as uploads have them."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+_RATE: Final = 30
+_KEYFRAME_SECONDS: Final = 8
+_PORTRAIT: Final = (slice(0, 300), slice(70, 370))
+"""Head and shoulders in the astronaut's picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchClip:
+    """One clip and what it is made of."""
+
+    path: Path
+    width_px: int
+    height_px: int
+    seconds: float
+    num_faces: int
+
+
+def make_clip(folder: Path, *, height_px: int, seconds: float, num_faces: int = 1) -> BenchClip:
+    """Encode a clip of H.264 4:2:0, 30 pictures a second, a keyframe every eight seconds.
+
+    Raises:
+        OSError: the encoder failed.
+    """
+    width_px = round(height_px * 16 / 9 / 2) * 2
+    path = folder / f"{height_px}p-{seconds:g}s-{num_faces}-faces.mp4"
+    scene = _scene(width_px, height_px, num_faces)
+    command = (
+        ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width_px}x{height_px}", r=_RATE)
+        .output(str(path), vcodec="libx264", pix_fmt="yuv420p", crf=23, preset="veryfast", g=_RATE * _KEYFRAME_SECONDS, loglevel="error")
+        .overwrite_output()
+        .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    )
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
+        assert encoder.stdin is not None
+        for i in range(round(seconds * _RATE)):
+            encoder.stdin.write(_frame(scene, i).tobytes())
+        encoder.stdin.close()
+        stderr = encoder.stderr.read() if encoder.stderr is not None else b""
+    if encoder.returncode != 0:
+        raise OSError(f"tried to encode {path.name}, ffmpeg ended with {encoder.returncode}: {stderr.decode(errors='replace')[-300:]}")
+    return BenchClip(path=path, width_px=width_px, height_px=height_px, seconds=seconds, num_faces=num_faces)
+
+
+def _scene(width_px: int, height_px: int, num_faces: int) -> NDArray[np.uint8]:
+    """Faces on a grid over a structured background, a little larger than the frame so that the camera can move."""
+    from skimage.data import astronaut, coffee
+
+    width, height = width_px + 64, height_px + 64
+    scene = cv2.resize(np.asarray(coffee(), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    columns = int(np.ceil(np.sqrt(num_faces * 16 / 9)))
+    rows = int(np.ceil(num_faces / columns))
+    side = min(width // columns, height // rows, height * 2 // 3)
+    portrait = cv2.resize(np.asarray(astronaut(), np.uint8)[_PORTRAIT], (side, side), interpolation=cv2.INTER_AREA)
+    for number in range(num_faces):
+        left = (number % columns) * (width // columns) + (width // columns - side) // 2
+        top = (number // columns) * (height // rows) + (height // rows - side) // 2
+        scene[top : top + side, left : left + side] = portrait
+    return np.asarray(scene, np.uint8)
+
+
+def _frame(scene: NDArray[np.uint8], i: int) -> NDArray[np.uint8]:
+    """A window that drifts over the scene, with a grain that keeps the encoder honest."""
+    x, y = round(32 + 28 * np.sin(i / 37)), round(32 + 28 * np.cos(i / 53))
+    window = scene[y : scene.shape[0] - 64 + y, x : scene.shape[1] - 64 + x]
+    grain = np.uint8(i % 3)
+    return np.ascontiguousarray(window) ^ grain

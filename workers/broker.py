@@ -1,0 +1,172 @@
+"""Connections to the broker (Redis protocol), its start-up checks, and the dispatch queues that only workers read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .errors import BrokerFullError, BrokerPolicyError, BrokerUnavailableError, SettingsError
+from .messages import dispatch_message
+
+DISPATCH_LANES: Final = ("urgent", "isolate", "default", "bulk")
+"""Dispatch lanes in strict order. `isolate` is for videos under which a worker died: few, and to be cleared soon."""
+
+_PREFIX: Final = "veriframe.dispatch."
+_PROBE_KEY: Final = "veriframe.probe"
+
+
+def dispatch_queue(lane: str) -> str:
+    """The internal Celery queue of a dispatch lane. Not an inbox lane: producers must not push here."""
+    return _PREFIX + lane
+
+
+def lane_of_queue(queue: str) -> str:
+    """The dispatch lane of an internal Celery queue."""
+    return queue.removeprefix(_PREFIX)
+
+
+def connect(url: str, *, reply_seconds: float = 5.0) -> redis.Redis:
+    """A client with bounded waits; connects on first use.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://` (`redis+socket://` is read too).
+        reply_seconds: longest wait for a connection or a reply.
+
+    Raises:
+        SettingsError: the URL is no broker URL.
+    """
+    options = {
+        "socket_timeout": reply_seconds,
+        "socket_connect_timeout": reply_seconds,
+        # a connection that died with the old server is replaced at once; a silent server is not asked twice
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        "health_check_interval": 10,
+    }
+    address = url.replace("redis+socket://", "unix://", 1)
+    if not address.startswith("unix://"):
+        options["socket_keepalive"] = True
+    try:
+        return redis.Redis.from_url(address, **options)
+    except ValueError as err:
+        raise SettingsError(f"VERIFRAME_BROKER_URL is no broker URL, use redis://host:port/db or unix:///path: {err}") from err
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the client's errors into ours.
+
+    Raises:
+        BrokerFullError: the broker refuses writes at its memory limit, or its disk is full.
+        BrokerUnavailableError: it is down, loading, or refuses us.
+    """
+    try:
+        yield
+    except redis.exceptions.OutOfMemoryError as err:
+        raise BrokerFullError("the broker is at its memory limit and refuses writes: raise maxmemory or let workers drain it") from err
+    except redis.exceptions.ResponseError as err:
+        if str(err).startswith(("OOM", "MISCONF")):
+            raise BrokerFullError(f"the broker refuses writes: {err!s:.160}") from err
+        raise BrokerUnavailableError(f"the broker refused a command: {err!s:.160}") from err
+    except (redis.RedisError, OSError) as err:
+        raise BrokerUnavailableError(f"the broker cannot be reached: {type(err).__name__}; it is retried by itself") from err
+
+
+def require_no_eviction(client: redis.Redis) -> None:
+    """Refuse a broker that may evict keys: a full one must say no, never forget videos.
+
+    Raises:
+        BrokerPolicyError: `maxmemory-policy` is anything but `noeviction`.
+        BrokerUnavailableError: the broker cannot be reached.
+    """
+    with translated():
+        memory = client.info("memory")
+    policy = memory.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        raise BrokerPolicyError(
+            f"the broker's maxmemory-policy is {policy!r}: it would drop videos silently when full. "
+            "Set `maxmemory-policy noeviction` in its configuration and start again"
+        )
+
+
+def wait_for(client: redis.Redis, *, seconds: float, pause: float = 0.2) -> None:
+    """Wait until the broker answers. Raises `BrokerUnavailableError` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with translated():
+                client.ping()
+            return
+        except BrokerUnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(pause)
+
+
+class Dispatcher(Protocol):
+    """Puts hints for workers on the dispatch queues. Losing one only delays a video until the ledger sends it again."""
+
+    def check(self) -> None:
+        """Whether the broker takes writes right now; raises when not."""
+        ...
+
+    def room(self) -> dict[str, int]:
+        """How many more messages each dispatch lane may take."""
+        ...
+
+    def send(self, jobs: Sequence[tuple[str, str]]) -> None:
+        """Put `(ledger_id, lane)` messages on their queues, in order."""
+        ...
+
+
+class RedisDispatcher:
+    """Dispatch over the real broker. Raises `BrokerUnavailableError` or `BrokerFullError` from every method."""
+
+    def __init__(self, client: redis.Redis, *, bound: int) -> None:
+        self._client = client
+        self._bound = bound
+
+    def check(self) -> None:
+        with translated():
+            self._client.set(_PROBE_KEY, b"1", px=1000)
+
+    def room(self) -> dict[str, int]:
+        with translated():
+            pipe = self._client.pipeline(transaction=False)
+            for lane in DISPATCH_LANES:
+                pipe.llen(dispatch_queue(lane))
+            lengths = pipe.execute()
+        return {lane: max(0, self._bound - int(length)) for lane, length in zip(DISPATCH_LANES, lengths, strict=True)}
+
+    def send(self, jobs: Sequence[tuple[str, str]]) -> None:
+        if not jobs:
+            return
+        with translated():
+            pipe = self._client.pipeline(transaction=False)
+            for ledger_id, lane in jobs:
+                queue = dispatch_queue(lane)
+                pipe.lpush(queue, dispatch_message(ledger_id, queue=queue))
+            pipe.execute()
+
+
+class MemoryDispatcher:
+    """Dispatch into lists of this process, for tests and single-process use."""
+
+    def __init__(self, *, bound: int = 256) -> None:
+        self.queues: dict[str, list[str]] = {lane: [] for lane in DISPATCH_LANES}
+        self._bound = bound
+
+    def check(self) -> None:
+        """This process always takes writes."""
+
+    def room(self) -> dict[str, int]:
+        return {lane: max(0, self._bound - len(queue)) for lane, queue in self.queues.items()}
+
+    def send(self, jobs: Sequence[tuple[str, str]]) -> None:
+        for ledger_id, lane in jobs:
+            self.queues[lane].append(ledger_id)

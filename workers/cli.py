@@ -1,0 +1,240 @@
+"""The command `veriframe`. Heavy imports (torch, celery) stay inside the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from detect_core.errors import DetectCoreError
+
+from .errors import UnknownVideoError, WorkerError
+from .logs import configure_logs
+from .settings import Settings, load_settings
+
+app = typer.Typer(
+    name="veriframe",
+    help="Screens uploaded videos for deepfakes: video IDs in, explained verdicts out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_REFUSED = 1
+
+
+def _refuse(error: Exception) -> None:
+    """Say in one sentence what cannot be done."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]{getattr(error, 'code', 'INTERNAL')}[/]: {text}", highlight=False)
+
+
+def _settings(component: str, **overrides: Any) -> Settings:
+    settings = load_settings(**overrides)
+    configure_logs(level=settings.log_level, component=component)
+    return settings
+
+
+@app.command()
+def scan(
+    files: Annotated[list[Path], typer.Argument(help="Video files", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One verdict/1 object per line and file")] = False,
+    bundles: Annotated[str | None, typer.Option(help="Bundle set: a path or the name of a shipped one")] = None,
+    device: Annotated[str | None, typer.Option(help="torch device")] = None,
+) -> None:
+    """Judge video files, offline. Exit 0: every file was judged or inconclusive; 3: some failed; 2: wrong usage."""
+    from .metrics import Metrics
+    from .scan import run_scan
+    from .screener import load_screener
+
+    settings = _settings("scan", bundle_set=bundles, device=device, log_level="error")
+    raise typer.Exit(run_scan(files, as_json=as_json, load=lambda: load_screener(settings, Metrics())))
+
+
+@app.command()
+def bench(
+    clips: Annotated[list[Path] | None, typer.Argument(help="Clips to measure on; none: it encodes its own", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Where the report goes")] = Path("reports/bench.json"),
+    repeats: Annotated[int, typer.Option(min=1, help="Runs per figure after a warm-up; the median counts")] = 3,
+    quick: Annotated[bool, typer.Option(help="Leave out the curves over length and faces")] = False,
+) -> None:
+    """Measure what a video costs here, beside the usual loop. Exit 3 when a goal was missed."""
+    from .bench.run import run_bench
+
+    raise typer.Exit(run_bench(clips or [], out=out, repeats=repeats, quick=quick))
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="Port of the API")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded broker and ledger")] = None,
+    media_template: Annotated[str | None, typer.Option(help="Where a bare ID is looked up, e.g. /media/{video_id}.mp4")] = None,
+) -> None:
+    """Run everything on this machine: broker, ledger, ingest, janitor, API and one worker."""
+    from .up import run_up
+
+    run_up(_settings("up", api_port=port, state_dir=state_dir, media_template=media_template))
+
+
+@app.command()
+def worker(
+    concurrency: Annotated[int | None, typer.Option("--concurrency", "-c", min=1, help="Videos in flight")] = None,
+    lanes: Annotated[list[str] | None, typer.Option("--lane", help="Dispatch lanes to serve, in order (default: all)")] = None,
+) -> None:
+    """Run one worker process: `-P threads`, one device, drains on SIGTERM."""
+    from .embedded import resolve_broker_url
+    from .lifecycle import run_worker
+    from .screener import load_screener
+
+    settings = _settings("worker", concurrency=concurrency, dispatch_lanes=tuple(lanes) if lanes else None)
+    raise typer.Exit(run_worker(settings, broker_url=resolve_broker_url(settings), screener_factory=load_screener))
+
+
+@app.command()
+def ingest() -> None:
+    """Read the public inbox lanes and the event stream into the ledger."""
+    from .embedded import resolve_broker_url
+    from .services import run_ingest
+
+    settings = _settings("ingest")
+    run_ingest(settings, broker_url=resolve_broker_url(settings))
+
+
+@app.command()
+def janitor() -> None:
+    """Take back expired leases, dispatch due videos, deliver webhooks. Several may run, one leads."""
+    from .embedded import resolve_broker_url
+    from .services import run_janitor
+
+    settings = _settings("janitor")
+    run_janitor(settings, broker_url=resolve_broker_url(settings))
+
+
+@app.command()
+def api(port: Annotated[int | None, typer.Option(help="Port of the API")] = None) -> None:
+    """Serve the HTTP API."""
+    from .embedded import require_free_port, resolve_broker_url
+    from .services import open_control
+    from .up import serve
+    from .web.app import create_app
+
+    settings = _settings("api", api_port=port)
+    require_free_port(settings.api_host, settings.api_port, setting="VERIFRAME_API_PORT")
+    with open_control(settings, broker_url=resolve_broker_url(settings)) as control:
+        serve(create_app(control), settings=settings)
+
+
+@app.command()
+def submit(
+    video_ids: Annotated[list[str], typer.Argument(help="Video IDs", show_default=False)],
+    lane: Annotated[str | None, typer.Option(help="urgent, default or bulk")] = None,
+    source: Annotated[str | None, typer.Option(help="file, s3 or https URI; for one ID only")] = None,
+) -> None:
+    """Push video IDs onto the public inbox, as a platform would."""
+    from .broker import connect, translated
+    from .embedded import resolve_broker_url
+    from .messages import DEFAULT_LANE, enqueue_message, parse_enqueue
+
+    settings = _settings("submit", log_level="error")
+    if source is not None and len(video_ids) > 1:
+        raise typer.BadParameter("--source goes with one video ID")
+    fields = {name: value for name, value in (("lane", lane), ("source", source)) if value is not None}
+    requests = [parse_enqueue({"video_id": video_id, **fields}) for video_id in video_ids]
+    client = connect(resolve_broker_url(settings))
+    with translated():
+        for request in requests:
+            client.lpush(request.lane or DEFAULT_LANE, enqueue_message(request))
+    client.close()
+    Console().print(f"{len(requests)} on the inbox; ask with: veriframe verdict {video_ids[0]}")
+
+
+@app.command()
+def verdict(
+    video_id: Annotated[str, typer.Argument(help="Video ID", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="The verdict/1 object")] = False,
+) -> None:
+    """Show the newest outcome of one video."""
+    from .ledger import Ledger
+    from .messages import VerdictBody
+    from .outcome import job_body
+    from .scan import verdict_table
+
+    settings = _settings("verdict", log_level="error")
+    ledger = Ledger.open(settings.resolved_ledger_url, create=False)
+    job = ledger.latest_job(video_id)
+    ledger.close()
+    if job is None:
+        raise UnknownVideoError(f"no video {video_id!r:.80} was submitted here: check the ID or `veriframe submit` it")
+    body = job_body(job)
+    if as_json:
+        sys.stdout.write(json.dumps(body) + "\n")
+    else:
+        Console().print(verdict_table([VerdictBody.model_validate(body)]))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the ledger's tables to this build's schema."""
+    from .ledger import Ledger
+    from .ledger import migrate as revisions
+
+    settings = _settings("migrate", log_level="error")
+    ledger = Ledger.open(settings.resolved_ledger_url)
+    Console().print(f"the ledger has schema {revisions.current(ledger.engine)}")
+    ledger.close()
+
+
+@app.command("dead-letters")
+def dead_letters(
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    code: Annotated[str | None, typer.Option(help="Only this code")] = None,
+) -> None:
+    """Print the newest dead letters as JSON lines."""
+    from .ledger import Ledger
+
+    settings = _settings("dead-letters", log_level="error")
+    ledger = Ledger.open(settings.resolved_ledger_url, create=False)
+    for letter in ledger.list_dead_letters(limit=limit, code=code):
+        sys.stdout.write(json.dumps(letter) + "\n")
+    ledger.close()
+
+
+@app.command()
+def requeue(job_id: Annotated[str, typer.Argument(help="Ledger ID of a FAILED or POISONED job", show_default=False)]) -> None:
+    """Give a dead video another life: a new job for the same request; the old one stays on record."""
+    from .ledger import Ledger
+
+    settings = _settings("requeue", log_level="error")
+    ledger = Ledger.open(settings.resolved_ledger_url, create=False)
+    try:
+        outcome = ledger.resubmit(job_id)
+    finally:
+        ledger.close()
+    Console().print(f"new job {outcome.ledger_id}; the janitor sends it")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def demo(context: typer.Context) -> None:
+    """Watch real videos go through the real system."""
+    from .demo import demo_command
+
+    typer.main.get_command(_command_app(demo_command))(args=context.args, prog_name="veriframe demo")
+
+
+def _command_app(command: Any) -> typer.Typer:
+    single = typer.Typer(add_completion=False)
+    single.command()(command)
+    return single
+
+
+def main() -> None:
+    """Entry point: our errors become one sentence and an exit status, never a trace."""
+    try:
+        app()
+    except (WorkerError, DetectCoreError) as err:
+        _refuse(err)
+        sys.exit(EXIT_REFUSED)

@@ -1,0 +1,184 @@
+"""Reads the public inbox: the Redis lists `urgent`, `default`, `bulk` and the stream `video-events` -> ledger rows.
+
+Peek, commit, remove: a message stays in its list until its ledger row is committed, so that no kill at any moment can lose
+it, nobody's private list has to be recovered, and a full broker can still be drained (removing is allowed when moving is
+not). A crash in between repeats a message, and the ledger makes the repetition a no-op. Several readers may run; a lock keeps
+the others on standby, only to save work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import redis
+import structlog
+
+from .broker import translated
+from .errors import BrokerError, BrokerFullError, InvalidMessageError, LedgerUnavailableError
+from .intake import Intake
+from .ledger import Ledger, Submission
+from .messages import INBOX_LANES, Lane, parse_celery_message, parse_event
+from .metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+STREAM: Final = "video-events"
+STREAM_FIELD: Final = "event"
+GROUP: Final = "veriframe"
+_LOCK_KEY: Final = "veriframe.ingest.lock"
+_LOCK_MILLISECONDS: Final = 3000
+_IDLE_SECONDS: Final = (0.02, 0.25)
+"""First and longest pause while nothing arrives: quick under load, nearly free when idle."""
+_TROUBLE_SECONDS: Final = 0.5
+
+
+class Ingest:
+    """One reader of the inbox lanes and of the event stream."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        ledger: Ledger,
+        intake: Intake,
+        *,
+        metrics: Metrics,
+        owner: str,
+        batch: int = 256,
+        stream_idle_seconds: float = 30.0,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._intake = intake
+        self._metrics = metrics
+        self._owner = owner
+        self._batch = batch
+        self._stream_idle_seconds = stream_idle_seconds
+        self._claimed_at = float("-inf")
+        self._group_known = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Read until `stop` is set; outages of broker or ledger are waited out."""
+        idle = _IDLE_SECONDS[0]
+        while not stop.is_set():
+            try:
+                busy = self.step() > 0
+                idle = _IDLE_SECONDS[0] if busy else min(_IDLE_SECONDS[1], idle * 1.5)
+                pause = 0.0 if busy else idle
+            except (BrokerError, LedgerUnavailableError) as err:
+                log.warning("ingest_waits", code=err.code, message=str(err), note="nothing is lost, messages stay where they are")
+                self._group_known = False
+                pause = _TROUBLE_SECONDS
+            stop.wait(pause)
+        with contextlib.suppress(redis.RedisError):
+            self._unlock()
+
+    def step(self) -> int:
+        """Read one batch of every lane and of the stream; gives the number of messages that were dealt with.
+
+        Raises:
+            BrokerError, LedgerUnavailableError: nothing was removed.
+        """
+        num_read = 0
+        if self._lock():
+            for lane in INBOX_LANES:
+                num_read += self._drain_lane(lane)
+        return num_read + self._read_stream()
+
+    # --- inbox lanes
+
+    def _lock(self) -> bool:
+        try:
+            with translated():
+                if self._client.set(_LOCK_KEY, self._owner, nx=True, px=_LOCK_MILLISECONDS):
+                    return True
+        except BrokerFullError:
+            pass  # a full broker takes no lock but can be drained: the lock only saves work
+        with translated():
+            holder = self._client.get(_LOCK_KEY)
+            if holder not in (None, self._owner.encode()):
+                return False
+            self._client.pexpire(_LOCK_KEY, _LOCK_MILLISECONDS)
+            return True
+
+    def _unlock(self) -> None:
+        if self._client.get(_LOCK_KEY) == self._owner.encode():
+            self._client.delete(_LOCK_KEY)
+
+    def _drain_lane(self, lane: Lane) -> int:
+        with translated():
+            raw_messages: Sequence[bytes] = self._client.lrange(lane, -self._batch, -1)  # type: ignore[assignment]
+        if not raw_messages:
+            return 0
+
+        def parse(raw: bytes) -> list[Submission]:
+            request, traceparent = parse_celery_message(raw, lane=lane)
+            return [Submission(request=request, door="queue", trace_id=traceparent)]
+
+        self._take_in(raw_messages, parse=parse, door="queue")
+        with translated():
+            pipe = self._client.pipeline(transaction=False)
+            for raw in reversed(raw_messages):  # oldest is last: found at once from the tail
+                pipe.lrem(lane, -1, raw)  # type: ignore[arg-type]
+            pipe.execute()
+        return len(raw_messages)
+
+    def _take_in(self, raw_messages: Sequence[bytes], *, parse: Callable[[bytes], list[Submission]], door: str) -> None:
+        """Commit a batch: good ones become rows, bad ones dead letters. When it returns all may be removed."""
+        submissions: list[Submission] = []
+        for raw in raw_messages:
+            try:
+                submissions.extend(parse(raw))
+            except InvalidMessageError as err:
+                if self._ledger.bury_message(raw, door=door, code=err.code, message=str(err)):
+                    log.warning("message_rejected", door=door, code=err.code, message=str(err))
+                    self._metrics.dead_letters.labels(code=err.code).inc()
+                self._metrics.rejected.labels(source=door, code=err.code).inc()
+        if submissions:
+            self._intake.accept(submissions)
+
+    # --- event stream
+
+    def _read_stream(self) -> int:
+        with translated():
+            self._ensure_group()
+            entries = self._claim_stale()
+            answer: Any = self._client.xreadgroup(GROUP, self._owner, {STREAM: ">"}, count=self._batch)
+        for _stream, fresh in answer or []:
+            entries.extend(fresh)
+        if not entries:
+            return 0
+        payloads = [fields.get(STREAM_FIELD.encode(), b"") for _entry_id, fields in entries if fields is not None]
+
+        def parse(raw: bytes) -> list[Submission]:
+            return [
+                Submission(request=event.request, door="stream", trace_id=event.traceparent, key=event.dedupe_key)
+                for event in parse_event(raw)
+            ]
+
+        self._take_in(payloads, parse=parse, door="stream")
+        with translated():
+            self._client.xack(STREAM, GROUP, *[entry_id for entry_id, _fields in entries])
+        return len(entries)
+
+    def _ensure_group(self) -> None:
+        if self._group_known:
+            return
+        try:
+            self._client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        except redis.ResponseError as err:
+            if not str(err).startswith("BUSYGROUP"):
+                raise
+        self._group_known = True
+
+    def _claim_stale(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Entries that a dead reader took and never acknowledged."""
+        if time.monotonic() - self._claimed_at < self._stream_idle_seconds / 3:
+            return []
+        self._claimed_at = time.monotonic()
+        idle = round(self._stream_idle_seconds * 1000)
+        answer: Any = self._client.xautoclaim(STREAM, GROUP, self._owner, min_idle_time=idle, count=self._batch)
+        return list(answer[1])

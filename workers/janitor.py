@@ -1,0 +1,214 @@
+"""Keeps the promise: expired leases are taken back, due rows dispatched, webhooks delivered, old rows retired, queues gauged.
+
+Any number of janitors may run; one leads by a lease in the ledger, on the database's clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Final
+
+import redis
+import structlog
+
+from .broker import Dispatcher, translated
+from .errors import BrokerError, BrokerFullError, LedgerError, WorkerError
+from .ledger import Ledger
+from .ledger.schema import ISOLATE, POISONED
+from .messages import INBOX_LANES, JobFacts, failure_body
+from .metrics import Metrics
+from .settings import Settings
+from .webhooks import WebhookSender
+
+log = structlog.get_logger(__name__)
+
+_LEADERSHIP: Final = "janitor"
+_EXPIRE_SECONDS: Final = 1.0
+_GAUGE_SECONDS: Final = 5.0
+_COUNT_SECONDS: Final = 60.0
+_RETIRE_SECONDS: Final = 3600.0
+_TROUBLE_SECONDS: Final = 1.0
+_PAGE: Final = 200
+
+
+class _Every:
+    """A job of the janitor with its own pace."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = float("-inf")
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
+    def postpone(self, seconds: float) -> None:
+        """Not before so many seconds from now."""
+        self._next = max(self._next, time.monotonic() + seconds)
+
+
+def poison_body(row: Any) -> dict[str, Any]:
+    """The `verdict/1` object of a video under which workers kept dying."""
+    job = JobFacts(video_id=row.video_id, job_id=row.ledger_id, content_sha256=row.content_sha256, trace_id=row.trace_id)
+    message = "worker processes died while they held this video; it is quarantined, an operator can `veriframe requeue` it"
+    return failure_body(code=POISONED, message=message, retryable=False, job=job).to_json()
+
+
+class Janitor:
+    """One janitor; `run` loops, `step` does one round if this one leads."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        *,
+        client: redis.Redis | None,
+        settings: Settings,
+        metrics: Metrics,
+        owner: str,
+    ) -> None:
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._client = client
+        self._settings = settings
+        self._metrics = metrics
+        self._owner = owner
+        self._sender = WebhookSender(ledger, settings=settings, metrics=metrics)
+        self._leads = threading.Event()
+        self._led_at = float("-inf")
+        self._expire, self._gauge = _Every(_EXPIRE_SECONDS), _Every(_GAUGE_SECONDS)
+        self._count, self._retire = _Every(_COUNT_SECONDS), _Every(_RETIRE_SECONDS)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; outages of broker or ledger are waited out."""
+        outbox = threading.Thread(target=self._run_outbox, args=(stop,), name="outbox", daemon=True)
+        outbox.start()
+        while not stop.is_set():
+            try:
+                busy = self.step()
+                pause = self._settings.pump_seconds / (5 if busy else 1)
+            except WorkerError as err:
+                if isinstance(err, LedgerError):
+                    # nobody could renew meanwhile: living workers get time to, before their leases count as dead
+                    self._expire.postpone(self._settings.lease_seconds / 2)
+                log.warning("janitor_waits", code=err.code, message=str(err), note="nothing is lost, it goes on by itself")
+                pause = _TROUBLE_SECONDS
+            stop.wait(pause)
+        outbox.join(timeout=self._settings.webhook_seconds + 1)
+        self._sender.close()
+        if self._leads.is_set():
+            try:
+                self._ledger.step_down(_LEADERSHIP, owner=self._owner)
+            except WorkerError as err:
+                log.warning("leadership_kept", code=err.code, note="it ends by itself")
+
+    def step(self) -> int:
+        """One round; gives the number of jobs dispatched, 0 while another janitor leads.
+
+        Raises:
+            WorkerError: broker or ledger are away; the next round goes on.
+        """
+        if not self._lead():
+            return 0
+        if self._expire.is_due():
+            self.expire()
+        if self._gauge.is_due():
+            self.gauge()
+        if self._retire.is_due():
+            self._ledger.retire(days=self._settings.retention_days)
+        return self.dispatch()
+
+    def _lead(self) -> bool:
+        seconds = self._settings.leader_seconds
+        if self._leads.is_set() and time.monotonic() - self._led_at < seconds / 3:
+            return True
+        self._led_at = time.monotonic()
+        try:
+            leads = self._ledger.lead(_LEADERSHIP, owner=self._owner, seconds=seconds)
+        except WorkerError:
+            self._leads.clear()
+            self._metrics.reconciler_leader.set(0)
+            raise
+        if leads and not self._leads.is_set():
+            log.info("janitor_leads", owner=self._owner)
+        (self._leads.set if leads else self._leads.clear)()
+        self._metrics.reconciler_leader.set(int(leads))
+        return leads
+
+    def expire(self) -> int:
+        """Take back jobs whose lease ran out."""
+        urls = [self._settings.webhook_url] if self._settings.webhook_url else []
+        expired = self._ledger.expire_leases(max_crashes=self._settings.max_crashes, page=_PAGE, urls=urls, poison_body=poison_body)
+        for lease in expired:
+            self._metrics.leases_expired.labels(queue=lease.lane).inc()
+            log.warning("lease_expired", ledger_id=lease.ledger_id, state=lease.state)
+            if lease.state == POISONED:
+                self._metrics.dead_letters.labels(code=POISONED).inc()
+        return len(expired)
+
+    def dispatch(self) -> int:
+        """Send due jobs while their queues have room; the oldest first, old ones one lane up."""
+        room = self._dispatcher.room()
+        settings = self._settings
+        wanted = [
+            (ISOLATE, ISOLATE, 0.0),
+            ("urgent", "urgent", 0.0),
+            ("default", "urgent", settings.default_age_limit_seconds),
+            ("default", "default", 0.0),
+            ("bulk", "default", settings.bulk_age_limit_seconds),
+            ("bulk", "bulk", 0.0),
+        ]
+        sent = 0
+        for route, lane, min_age in wanted:
+            jobs = self._ledger.take_due(
+                route=route, queue=lane, page=min(_PAGE, room[lane]), resend_seconds=settings.resend_seconds, min_age_seconds=min_age
+            )
+            if not jobs:
+                continue
+            room[lane] -= len(jobs)
+            try:
+                self._dispatcher.send([(job.ledger_id, job.queue) for job in jobs])
+            except BrokerFullError:
+                log.warning("broker_full", note="the rest waits in the ledger")
+                raise
+            sent += len(jobs)
+            self._metrics.resent.labels(queue=lane).inc(len(jobs))
+        return sent
+
+    def gauge(self) -> None:
+        """Set the queue gauges from the ledger and the inbox."""
+        facts = self._ledger.queue_facts()
+        inbox = self._inbox_lengths()
+        for lane in INBOX_LANES:
+            self._metrics.queue_length.labels(queue=lane).set(facts.queued.get(lane, 0) + inbox.get(lane, 0))
+            self._metrics.queue_oldest_seconds.labels(queue=lane).set(facts.oldest_age_seconds.get(lane, 0.0))
+            self._metrics.queue_in_flight.labels(queue=lane).set(facts.leased.get(lane, 0))
+        self._metrics.outbox_oldest_seconds.set(facts.outbox_oldest_age_seconds)
+        if self._count.is_due():
+            for state, count in self._ledger.count_states().items():
+                self._metrics.ledger_jobs.labels(state=state).set(count)
+
+    def _inbox_lengths(self) -> dict[str, int]:
+        if self._client is None:
+            return {}
+        try:
+            with translated():
+                return {lane: int(self._client.llen(lane)) for lane in INBOX_LANES}
+        except BrokerError:
+            return {}
+
+    def _run_outbox(self, stop: threading.Event) -> None:
+        """Webhooks in a thread of their own: a slow receiver must not hold up the dispatch."""
+        while not stop.is_set():
+            tried = 0
+            if self._leads.is_set():
+                try:
+                    tried = self._sender.deliver_due()
+                except WorkerError as err:
+                    log.warning("outbox_waits", code=err.code)
+                    stop.wait(_TROUBLE_SECONDS)
+            stop.wait(0.01 if tried else 0.2)

@@ -1,0 +1,92 @@
+"""The outbox and the dead letters."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import Engine, select, update
+
+from .engine import reading, writing
+from .leases import bury
+from .records import OutboxEvent
+from .schema import db_now, dead_letters, is_pending, outbox
+from .submissions import record_events
+
+PAYLOAD_KEPT_BYTES = 4096
+
+
+class Deliveries:
+    """The part of the ledger behind webhooks and dead letters."""
+
+    _engine: Engine
+
+    def due_events(self, *, page: int, hold_seconds: float) -> list[OutboxEvent]:
+        """Pick events to deliver now; each is left alone for `hold_seconds`, so that a crash in between only delays it."""
+        due = select(outbox.c.event_id).where(is_pending, outbox.c.next_try_at <= db_now()).order_by(outbox.c.next_try_at).limit(page)
+        with reading(self._engine) as connection:
+            picked = list(connection.scalars(due))
+        if not picked:
+            return []
+        take = (
+            update(outbox)
+            .where(outbox.c.event_id.in_(picked), outbox.c.next_try_at <= db_now())
+            .values(next_try_at=db_now() + hold_seconds, tries=outbox.c.tries + 1)
+            .returning(outbox)
+        )
+        with writing(self._engine) as connection:
+            rows = connection.execute(take).all()
+        return [
+            OutboxEvent(
+                event_id=row.event_id,
+                ledger_id=row.ledger_id,
+                kind=row.kind,
+                url=row.url,
+                payload=row.payload,
+                tries=row.tries,
+                created_at=row.created_at,
+            )
+            for row in rows
+        ]
+
+    def delivered(self, event: OutboxEvent) -> None:
+        """Mark an event as taken by its receiver."""
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(outbox.c.event_id == event.event_id).values(delivered_at=db_now()))
+            record_events(connection, [{"ledger_id": event.ledger_id, "kind": "delivered", "detail": event.event_id}])
+
+    def postpone(self, event: OutboxEvent, *, delay_seconds: float) -> None:
+        """Try an event again later."""
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(outbox.c.event_id == event.event_id).values(next_try_at=db_now() + delay_seconds))
+
+    def give_up(self, event: OutboxEvent, *, code: str, message: str) -> None:
+        """Make an undeliverable event a dead letter."""
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(outbox.c.event_id == event.event_id).values(given_up_at=db_now()))
+            bury(
+                connection,
+                key=f"outbox:{event.event_id}",
+                origin="outbox",
+                code=code,
+                message=message,
+                ledger_id=event.ledger_id,
+                attempts=event.tries,
+                payload=event.payload[:PAYLOAD_KEPT_BYTES],
+            )
+            record_events(connection, [{"ledger_id": event.ledger_id, "kind": "undelivered", "detail": event.event_id}])
+
+    def bury_message(self, raw: bytes, *, door: str, code: str, message: str) -> bool:
+        """Record a message that is no enqueue request; the same bytes are recorded once. Tells whether it is new."""
+        key = f"message:{hashlib.sha256(raw).hexdigest()}"
+        payload = raw[:PAYLOAD_KEPT_BYTES].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+        with writing(self._engine) as connection:
+            return bury(connection, key=key, origin=door, code=code, message=message.replace("\0", "\\x00"), payload=payload)
+
+    def list_dead_letters(self, *, limit: int = 100, code: str | None = None) -> list[dict[str, Any]]:
+        """The newest dead letters."""
+        statement = select(dead_letters).order_by(dead_letters.c.seq.desc()).limit(limit)
+        if code is not None:
+            statement = statement.where(dead_letters.c.code == code)
+        with reading(self._engine) as connection:
+            return [dict(row._mapping) for row in connection.execute(statement)]

@@ -1,0 +1,118 @@
+"""Connections to the ledger's database and the translation of driver errors into ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from ..errors import LedgerError, LedgerFullError, LedgerUnavailableError, SettingsError
+
+BUSY_SECONDS = 30.0
+"""How long SQLite waits for another writer: far above any transaction of ours (milliseconds)."""
+
+
+def make_engine(url: str, *, sqlite_synchronous: str = "normal", pool_size: int = 8) -> Engine:
+    """Open the ledger's database.
+
+    Args:
+        url: `sqlite:///path`, `sqlite://` (in memory, for tests) or `postgresql+psycopg://...`.
+        sqlite_synchronous: `normal` or `full`.
+        pool_size: connections kept open by this process.
+
+    Raises:
+        SettingsError: the URL is no database URL or its driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        backend = parsed.get_backend_name()
+        if backend == "sqlite":
+            engine = _sqlite_engine(parsed.render_as_string(hide_password=False), database=parsed.database, pool_size=pool_size)
+            _prepare_sqlite(engine, synchronous=sqlite_synchronous)
+            return engine
+        if backend == "postgresql":
+            return create_engine(
+                parsed,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,  # a restarted database must not cost a request
+                pool_timeout=10,
+                connect_args={"connect_timeout": 5},
+            )
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as err:
+        raise SettingsError(f"cannot open the ledger: {err}; use sqlite:///path or postgresql+psycopg://user@host/db") from err
+    raise SettingsError(f"the ledger runs on sqlite or postgresql, got {backend!r}")
+
+
+def _sqlite_engine(url: str, *, database: str | None, pool_size: int) -> Engine:
+    options = {"check_same_thread": False, "timeout": BUSY_SECONDS}
+    if not database or database == ":memory:":
+        return create_engine(url, poolclass=StaticPool, connect_args=options)
+    try:
+        Path(database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as err:
+        raise LedgerUnavailableError(f"cannot make the folder of the ledger {database}: {err.strerror}") from err
+    return create_engine(url, poolclass=QueuePool, pool_size=pool_size, max_overflow=pool_size, pool_timeout=30, connect_args=options)
+
+
+def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun below, by us
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={synchronous.upper()}")
+        cursor.execute(f"PRAGMA busy_timeout={round(BUSY_SECONDS * 1000)}")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once: no transaction can fail half-way because another one wrote in between
+        reads = connection.get_execution_options().get("reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def translated(err: Exception) -> LedgerError:
+    """Our error for a driver's error: full, unavailable, or a plain ledger error for a bug in a statement."""
+    text = str(getattr(err, "orig", err)).lower()
+    if "disk is full" in text or "no space left" in text or "could not extend file" in text:
+        return LedgerFullError(f"the ledger cannot write, its disk is full: {text:.200}; free some space, nothing accepted was lost")
+    if isinstance(err, OperationalError | InterfaceError | PoolTimeoutError) or getattr(err, "connection_invalidated", False):
+        return LedgerUnavailableError(f"the ledger cannot be reached or is locked: {text:.200}; start it, work resumes by itself")
+    return LedgerError(f"the ledger refused a statement: {text:.300}")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One write transaction; commits at the end, rolls back on any error.
+
+    Raises:
+        LedgerUnavailableError, LedgerFullError, LedgerError: instead of the driver's errors.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (DBAPIError, PoolTimeoutError) as err:
+        raise translated(err) from err
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One read transaction. Raises as `writing`."""
+    try:
+        with engine.connect() as raw:
+            connection = raw.execution_options(reads=True)
+            yield connection
+    except (DBAPIError, PoolTimeoutError) as err:
+        raise translated(err) from err

@@ -1,0 +1,70 @@
+"""Reading the ledger: one job, lists of verdicts, the history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Engine, Select, func, select
+
+from .engine import reading
+from .records import JobRow, VerdictRow
+from .schema import events, is_queued, jobs, verdicts
+
+
+class Queries:
+    """The part of the ledger that only reads."""
+
+    _engine: Engine
+
+    def job(self, ledger_id: str) -> JobRow | None:
+        """One job by its ledger ID."""
+        return self._one(select(jobs, verdicts.c.body).where(jobs.c.ledger_id == ledger_id))
+
+    def latest_job(self, video_id: str, *, tenant: str = "") -> JobRow | None:
+        """The newest job of one video."""
+        wanted = select(jobs, verdicts.c.body).where(jobs.c.tenant == tenant, jobs.c.video_id == video_id)
+        return self._one(wanted.order_by(jobs.c.created_at.desc(), jobs.c.ledger_id.desc()).limit(1))
+
+    def _one(self, statement: Select[Any]) -> JobRow | None:
+        joined = statement.select_from(jobs.outerjoin(verdicts, jobs.c.verdict_seq == verdicts.c.seq))
+        with reading(self._engine) as connection:
+            row = connection.execute(joined).first()
+        if row is None:
+            return None
+        return JobRow(
+            ledger_id=row.ledger_id,
+            video_id=row.video_id,
+            state=row.state,
+            lane=row.lane,
+            attempts=row.attempts,
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+            error_code=row.error_code,
+            error_message=row.error_message,
+            attributes=json.loads(row.attributes),
+            trace_id=row.trace_id,
+            body=json.loads(row.body) if row.body else None,
+        )
+
+    def list_verdicts(self, *, before: int | None = None, limit: int = 50, verdict: str | None = None) -> list[VerdictRow]:
+        """Verdicts, newest first, older than the cursor `before`."""
+        statement = select(verdicts.c.seq, verdicts.c.body).order_by(verdicts.c.seq.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(verdicts.c.seq < before)
+        if verdict is not None:
+            statement = statement.where(verdicts.c.verdict == verdict)
+        with reading(self._engine) as connection:
+            return [VerdictRow(seq=row.seq, body=json.loads(row.body)) for row in connection.execute(statement)]
+
+    def count_waiting(self) -> int:
+        """Jobs that wait, from the partial index."""
+        with reading(self._engine) as connection:
+            return int(connection.scalar(select(func.count()).select_from(jobs).where(is_queued)) or 0)
+
+    def history(self) -> Iterator[dict[str, Any]]:
+        """The append-only event log in order."""
+        with reading(self._engine) as connection:
+            for row in connection.execution_options(yield_per=2000).execute(select(events).order_by(events.c.seq)):
+                yield dict(row._mapping)

@@ -1,0 +1,189 @@
+"""Taking videos in: idempotent, many per transaction."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, insert, select
+
+from ..errors import IdempotencyConflictError, UnknownVideoError
+from ..messages import DEFAULT_LANE
+from .engine import writing
+from .records import Submission, Submitted
+from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
+
+
+def new_ledger_id() -> str:
+    """32 hex digits: 12 of milliseconds, 20 random. Time order keeps the primary key's index compact."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def insert_or_ignore(connection: Connection, table: Any) -> Any:
+    """An INSERT that does nothing on a unique conflict, in the connection's dialect."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+        return postgres_insert(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+    return sqlite_insert(table).on_conflict_do_nothing()
+
+
+def record_events(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Append to the history, in the caller's transaction."""
+    if rows:
+        connection.execute(_EVENT, [{"owner": None, "fence": None, "detail": None, **row} for row in rows])
+
+
+_EVENT = insert(events).values(
+    at=db_now(),
+    ledger_id=bindparam("ledger_id"),
+    kind=bindparam("kind"),
+    owner=bindparam("owner"),
+    fence=bindparam("fence"),
+    detail=bindparam("detail"),
+)
+_JOB_BY_KEY = select(jobs.c.ledger_id, jobs.c.lane).where(
+    jobs.c.tenant == bindparam("tenant"), jobs.c.video_id == bindparam("video_id"), jobs.c.source_version == bindparam("source_version")
+)
+
+
+class Submissions:
+    """The part of the ledger that takes videos in."""
+
+    _engine: Engine
+
+    def submit(self, submission: Submission, *, grace_seconds: float = 0.0) -> Submitted:
+        """Take in one video. See `submit_many`; a conflicting idempotency key raises.
+
+        Raises:
+            IdempotencyConflictError: `submission.key` was used for another request.
+        """
+        return self.submit_many([submission], grace_seconds=[grace_seconds], refuse_conflicts=True)[0]
+
+    def submit_many(
+        self, submissions: Sequence[Submission], *, grace_seconds: Sequence[float] | None = None, refuse_conflicts: bool = False
+    ) -> list[Submitted]:
+        """Take in videos in one transaction; when it returns they are safe.
+
+        The same `(tenant, video_id, source_version)` or the same `key` twice gives the same job back.
+
+        Args:
+            submissions: what was asked for.
+            grace_seconds: per submission, how long the reconciler leaves the row alone because the caller sends it itself.
+            refuse_conflicts: raise when a key returns with another request, instead of taking it as a duplicate.
+
+        Raises:
+            IdempotencyConflictError: see above; nothing of the batch is taken in.
+            LedgerUnavailableError: the database is down or full; nothing of the batch is taken in.
+        """
+        if not submissions:
+            return []
+        rows = [
+            _job_row(submission, grace=grace)
+            for submission, grace in zip(submissions, grace_seconds or [0.0] * len(submissions), strict=True)
+        ]
+        with writing(self._engine) as connection:
+            known = _known_keys(connection, submissions, refuse_conflicts=refuse_conflicts)
+            fresh = [row for row, submission in zip(rows, submissions, strict=True) if submission.key not in known]
+            created: set[str] = set()
+            if fresh:
+                statement = insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
+                connection.execute(statement, fresh)
+                mine = [row["ledger_id"] for row in fresh]
+                created = set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
+            outcomes = [_outcome(connection, row, submission, created, known) for row, submission in zip(rows, submissions, strict=True)]
+            _record_keys(connection, submissions, outcomes, known)
+            record_events(connection, [{"ledger_id": o.ledger_id, "kind": "submitted"} for o in outcomes if o.created])
+        return outcomes
+
+    def resubmit(self, ledger_id: str) -> Submitted:
+        """Make a new job for the request of a FAILED or POISONED one; the old row stays as it is.
+
+        Raises:
+            UnknownVideoError: there is no such dead job.
+        """
+        with writing(self._engine) as connection:
+            row = connection.execute(select(jobs).where(jobs.c.ledger_id == ledger_id, jobs.c.state.in_((FAILED, POISONED)))).first()
+            if row is None:
+                raise UnknownVideoError(f"no FAILED or POISONED job {ledger_id!r:.40}: `veriframe dead-letters` lists them")
+            kept = ("tenant", "video_id", "source", "callback_url", "policy", "content_sha256", "attributes", "trace_id", "lane")
+            fresh = new_ledger_id()
+            values = {name: getattr(row, name) for name in kept}
+            again = f"{row.source_version[:64]}+{fresh[:12]}"
+            connection.execute(
+                insert(jobs).values(
+                    ledger_id=fresh,
+                    source_version=again,
+                    door="cli",
+                    route=row.lane,
+                    state=QUEUED,
+                    created_at=db_now(),
+                    due_at=db_now(),
+                    **values,
+                )
+            )
+            record_events(connection, [{"ledger_id": fresh, "kind": "submitted", "detail": f"again:{ledger_id}"}])
+        return Submitted(ledger_id=fresh, created=True, lane=row.lane)
+
+
+def _job_row(submission: Submission, *, grace: float) -> dict[str, Any]:
+    request = submission.request
+    lane = request.lane or DEFAULT_LANE
+    return {
+        "ledger_id": new_ledger_id(),
+        "tenant": submission.tenant,
+        "video_id": request.video_id,
+        "source_version": request.source_version,
+        "source": request.source,
+        "callback_url": request.callback_url,
+        "policy": request.policy,
+        "content_sha256": request.content_sha256,
+        "attributes": json.dumps(request.attributes),
+        "trace_id": submission.trace_id,
+        "door": submission.door,
+        "lane": lane,
+        "route": lane,
+        "state": QUEUED,
+        "grace": grace,
+    }
+
+
+def _known_keys(connection: Connection, submissions: Sequence[Submission], *, refuse_conflicts: bool) -> dict[str | None, str]:
+    wanted = {s.key: s for s in submissions if s.key is not None}
+    if not wanted:
+        return {}
+    found = connection.execute(select(submission_keys).where(submission_keys.c.key.in_(list(wanted)))).all()
+    for row in found:
+        if refuse_conflicts and row.request_sha256 != wanted[row.key].key_sha256:
+            raise IdempotencyConflictError(
+                f"this idempotency key was used for another request (job {row.ledger_id}): send a new key or the same request"
+            )
+    return {row.key: row.ledger_id for row in found}
+
+
+def _outcome(
+    connection: Connection, row: dict[str, Any], submission: Submission, created: set[str], known: dict[str | None, str]
+) -> Submitted:
+    if submission.key in known:
+        return Submitted(ledger_id=known[submission.key], created=False, lane=row["lane"])
+    if row["ledger_id"] in created:
+        return Submitted(ledger_id=row["ledger_id"], created=True, lane=row["lane"])
+    existing = connection.execute(_JOB_BY_KEY, {name: row[name] for name in ("tenant", "video_id", "source_version")}).one()
+    return Submitted(ledger_id=existing.ledger_id, created=False, lane=existing.lane)
+
+
+def _record_keys(
+    connection: Connection, submissions: Sequence[Submission], outcomes: Sequence[Submitted], known: dict[str | None, str]
+) -> None:
+    rows = [
+        {"key": s.key, "request_sha256": s.key_sha256, "ledger_id": o.ledger_id}
+        for s, o in zip(submissions, outcomes, strict=True)
+        if s.key is not None and s.key not in known
+    ]
+    if rows:
+        connection.execute(insert_or_ignore(connection, submission_keys).values(created_at=db_now()), rows)

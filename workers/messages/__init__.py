@@ -1,0 +1,28 @@
+"""Public JSON contracts, versioned: what comes in (enqueue schema v1, Celery messages, CloudEvents, S3 events) and `verdict/1`."""
+
+from .celery_wire import DISPATCH_TASK, SCREEN_TASK, dispatch_message, enqueue_message, parse_celery_message
+from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqueue
+from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notification
+from .verdict import JobFacts, VerdictBody, failure_body, pending_body, verdict_body
+
+__all__ = [
+    "DEFAULT_LANE",
+    "DISPATCH_TASK",
+    "INBOX_LANES",
+    "SCREEN_TASK",
+    "EnqueueRequest",
+    "EventRequest",
+    "JobFacts",
+    "Lane",
+    "VerdictBody",
+    "dispatch_message",
+    "enqueue_message",
+    "failure_body",
+    "parse_celery_message",
+    "parse_cloud_event",
+    "parse_enqueue",
+    "parse_event",
+    "parse_s3_notification",
+    "pending_body",
+    "verdict_body",
+]

@@ -1,0 +1,129 @@
+"""Upload events of others: CloudEvents 1.0 (structured, binary) and S3/MinIO-shaped notifications -> enqueue requests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from ..errors import InvalidMessageError, UnknownVersionError
+from .enqueue import EnqueueRequest, parse_enqueue
+
+_PASSED_ON: Final = ("source", "lane", "policy", "callback_url", "content_sha256", "attributes", "schema_version")
+_CREATED: Final = ("s3:ObjectCreated:", "ObjectCreated:")
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class EventRequest:
+    """An enqueue request that came as an event."""
+
+    request: EnqueueRequest
+    dedupe_key: str
+    """The same event delivered twice carries the same key."""
+    traceparent: str | None = None
+
+
+def _text(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    if not isinstance(value, str) or not value or len(value) > 2048:
+        raise InvalidMessageError(f"CloudEvents attribute {name!r} must be a text of 1-2048 characters")
+    return value
+
+
+def parse_cloud_event(event: Mapping[str, Any]) -> EventRequest:
+    """Read one CloudEvent as a mapping of its attributes and `data`.
+
+    `data.video_id` (else `subject`) names the video, `data.url` or `data.source` where it lies; `(source, id)` is the dedupe key.
+
+    Raises:
+        UnknownVersionError: `specversion` is not 1.0.
+        InvalidMessageError: a required attribute is missing or `data` breaks the enqueue schema.
+    """
+    if event.get("specversion") != "1.0":
+        raise UnknownVersionError(f"CloudEvents specversion {event.get('specversion')!r:.20} is not known here, send 1.0")
+    event_id, source = _text(event, "id"), _text(event, "source")
+    _text(event, "type")
+    data = event.get("data", {})
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except ValueError as err:
+            raise InvalidMessageError(f"CloudEvents data is not JSON: {err}") from err
+    if not isinstance(data, dict):
+        raise InvalidMessageError(f"CloudEvents data must be an object, got {type(data).__name__}")
+    fields: dict[str, Any] = {name: data[name] for name in _PASSED_ON if name in data}
+    fields["video_id"] = data.get("video_id", event.get("subject"))
+    if "url" in data and "source" not in fields:
+        fields["source"] = data["url"]
+    traceparent = event.get("traceparent")
+    return EventRequest(
+        request=parse_enqueue(fields),
+        dedupe_key=_key("ce", source, event_id),
+        traceparent=traceparent[:64] if isinstance(traceparent, str) else None,
+    )
+
+
+def _key(*parts: str) -> str:
+    return parts[0] + ":" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def video_id_of_object(bucket: str, key: str) -> str:
+    """The video ID of a stored object: its name without suffix when that is a plain ID, else a hash of bucket and key."""
+    stem = key.rsplit("/", maxsplit=1)[-1].rsplit(".", maxsplit=1)[0]
+    if _PLAIN_ID.fullmatch(stem):
+        return stem
+    return "s3-" + hashlib.sha256(f"{bucket}\0{key}".encode()).hexdigest()[:40]
+
+
+def _parse_record(record: object) -> EventRequest | None:
+    if not isinstance(record, dict):
+        raise InvalidMessageError("every entry of Records must be an object")
+    name = record.get("eventName", record.get("EventName", ""))
+    if not isinstance(name, str) or not name.startswith(_CREATED):
+        return None  # removals and restores say nothing about a new video
+    try:
+        bucket = record["s3"]["bucket"]["name"]
+        stored = record["s3"]["object"]
+        key = unquote_plus(stored["key"])
+    except (KeyError, TypeError, AttributeError) as err:
+        raise InvalidMessageError("an S3 record needs s3.bucket.name and s3.object.key") from err
+    if not isinstance(bucket, str) or not bucket:
+        raise InvalidMessageError("s3.bucket.name must be a text")
+    marks = [str(stored.get(field, "")) for field in ("versionId", "eTag", "sequencer")]
+    request = parse_enqueue({"video_id": video_id_of_object(bucket, key), "source": f"s3://{bucket}/{key}"})
+    return EventRequest(request=request, dedupe_key=_key("s3", bucket, key, *marks))
+
+
+def parse_s3_notification(notification: object) -> list[EventRequest]:
+    """Read one S3- or MinIO-shaped notification; records that created nothing are left out.
+
+    Raises:
+        InvalidMessageError: the shape is not that of a notification.
+    """
+    if not isinstance(notification, dict) or not isinstance(notification.get("Records"), list):
+        raise InvalidMessageError("an S3 notification is an object with a list `Records`")
+    if len(notification["Records"]) > 1000:
+        raise InvalidMessageError(f"at most 1000 records are read at once, got {len(notification['Records'])}")
+    return [event for event in map(_parse_record, notification["Records"]) if event is not None]
+
+
+def parse_event(raw: bytes) -> list[EventRequest]:
+    """Read one entry of the event stream: a structured CloudEvent or an S3 notification.
+
+    Raises:
+        InvalidMessageError, UnknownVersionError, InvalidVideoIdError: as the parsers above.
+    """
+    try:
+        event = json.loads(raw)
+    except (ValueError, RecursionError) as err:
+        raise InvalidMessageError(f"the event is not JSON: {err}") from err
+    if isinstance(event, dict) and "Records" in event:
+        return parse_s3_notification(event)
+    if not isinstance(event, dict):
+        raise InvalidMessageError(f"an event is a JSON object, got {type(event).__name__}")
+    return [parse_cloud_event(event)]

@@ -1,0 +1,113 @@
+"""`veriframe scan`: files in, verdicts out, offline, on the same code path as the cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import structlog
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from detect_core.errors import DetectCoreError
+from detect_core.structs import VERDICT_SENTENCES
+
+from .errors import MediaGoneError, WorkerError
+from .messages import JobFacts, VerdictBody, failure_body, verdict_body
+from .retry import Action, decide
+from .screening import Screener
+
+log = structlog.get_logger(__name__)
+EXIT_FAILED: Final = 3
+_STYLE: Final = {"authentic": "green", "suspicious": "yellow", "manipulated": "bold red", "inconclusive": "cyan"}
+
+
+def scan_files(paths: Iterable[Path], *, screener: Screener) -> Iterator[VerdictBody]:
+    """Judge files one after the other; a file that cannot be judged gives a `failed` body and the next one goes on."""
+    for path in paths:
+        yield _scan_one(path, screener=screener)
+
+
+def _scan_one(path: Path, *, screener: Screener) -> VerdictBody:
+    facts = JobFacts(video_id=path.name)
+    retries = 0
+    while True:
+        try:
+            return _judge(path, screener=screener)
+        except (DetectCoreError, WorkerError, MemoryError, OSError, ValueError) as err:
+            decision = decide(err, retries=retries)
+            if decision.action is Action.RETRY and retries == 0:  # nobody waits minutes for one file
+                retries += 1
+                continue
+            return failure_body(code=decision.code, message=decision.message, retryable=decision.retryable, job=facts)
+
+
+def _judge(path: Path, *, screener: Screener) -> VerdictBody:
+    started = time.monotonic()
+    try:
+        file = path.open("rb")
+    except OSError as err:
+        raise MediaGoneError(f"cannot read {path} ({err.strerror}): check the path") from err
+    with file:
+        digest = _sha256(file)
+        verdict = screener.screen(file, cancel=threading.Event())
+    timing = {"queue": 0, "fetch": 0, "total": round((time.monotonic() - started) * 1000)}
+    return verdict_body(verdict, job=JobFacts(video_id=path.name, content_sha256=digest, timing_ms=timing))
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0)
+    return digest
+
+
+def verdict_table(bodies: Iterable[VerdictBody]) -> Table:
+    """The verdicts as a table for people."""
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("video", overflow="fold", max_width=24)
+    table.add_column("verdict", overflow="fold", max_width=20)
+    table.add_column("p(fake)", justify="right", no_wrap=True, min_width=7)
+    table.add_column("why", overflow="fold", ratio=1)
+    table.add_column("faces", justify="right", no_wrap=True, min_width=5)
+    table.add_column("seconds", justify="right", no_wrap=True, min_width=7)
+    for body in bodies:
+        table.add_row(*table_cells(body))
+    return table
+
+
+def table_cells(body: VerdictBody) -> tuple[str, str, str, str, str, str]:
+    """One row: video, verdict, p(fake), why, faces, seconds."""
+    seconds = f"{body.timing_ms['total'] / 1000:.1f}" if "total" in body.timing_ms else "-"
+    if body.error is not None:
+        return body.video_id, f"[red]failed: {body.error.code}[/red]", "-", body.error.message, "-", seconds
+    if body.verdict is None:
+        return body.video_id, body.state, "-", "-", "-", "-"
+    p_fake = body.score.p_fake if body.score is not None else None
+    words = f"[{_STYLE[body.verdict]}]{VERDICT_SENTENCES[body.verdict]}[/]"
+    why = body.sentence or ", ".join(body.reason_codes)
+    return body.video_id, words, "-" if p_fake is None else f"{p_fake:.2f}", why, str(len(body.tracks)), seconds
+
+
+def run_scan(paths: list[Path], *, as_json: bool, load: Callable[[], Screener]) -> int:
+    """The command: 0 when every file was judged or inconclusive, 3 when some failed."""
+    screener = load()
+    failed = False
+    shown: list[VerdictBody] = []
+    try:
+        for body in scan_files(paths, screener=screener):
+            failed |= body.state == "failed"
+            if as_json:
+                sys.stdout.write(body.model_dump_json(by_alias=True) + "\n")
+                sys.stdout.flush()
+            shown.append(body)
+    finally:
+        screener.close()
+    if not as_json:
+        Console().print(verdict_table(shown))
+    return EXIT_FAILED if failed else 0

@@ -1,0 +1,155 @@
+"""Settings of the service: the only reader of the environment. Every variable starts with `VERIFRAME_`.
+
+Order: keyword argument, environment variable, default. Lists are written as JSON (`VERIFRAME_MEDIA_ROOTS='["/media"]'`).
+`Settings.as_environment()` gives the variables back, so that a supervisor can hand the same settings to its children.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSettingError
+
+from .errors import SettingsError
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return Path(base) / "veriframe" if base else Path.home() / ".local" / "state" / "veriframe"
+
+
+def _default_concurrency() -> int:
+    return min(4, os.cpu_count() or 1)
+
+
+class Settings(BaseSettings):
+    """All settings, with unit, default and reason. Immutable."""
+
+    model_config = SettingsConfigDict(env_prefix="VERIFRAME_", extra="forbid", frozen=True, validate_default=True)
+
+    # where things are
+    state_dir: Path = Field(default_factory=_default_state_dir, description="Folder of the embedded broker and ledger")
+    broker_url: str | None = Field(None, description="redis:// URL of the broker; None starts and uses the embedded one")
+    embedded_broker_port: int = Field(0, ge=0, le=65535, description="TCP port of the embedded broker on 127.0.0.1; 0 = unix socket only")
+    embedded_broker_memory_bytes: int = Field(256 * 1024**2, gt=0, description="maxmemory of the embedded broker; it refuses, never evicts")
+    ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; None = SQLite in the state folder")
+    sqlite_synchronous: Literal["normal", "full"] = Field(
+        "normal", description="normal survives any process kill; full also survives power loss, at one disk flush per write"
+    )
+    bundle_set: str | None = Field(None, description="Bundle set: a path or the name of a shipped one; None = the shipped default")
+    evidence_thumbnails: bool = Field(False, description="Keep small face pictures of the worst moments in verdicts; face data, so off")
+    device: str = Field("cpu", description="torch device of this worker")
+
+    # media sources
+    media_template: str = Field("/media/{video_id}.mp4", description="Where a bare video ID is looked up; a path or a URL")
+    media_roots: tuple[Path, ...] = Field((Path("/media"),), description="Only files under these folders are ever opened")
+    http_allowed_hosts: tuple[str, ...] = Field((), description="Hosts that http(s) sources may name; empty = http is off")
+    http_private_hosts: tuple[str, ...] = Field((), description="Of these, `host:port` pairs that may resolve to private addresses")
+    s3_allowed_buckets: tuple[str, ...] = Field((), description="Buckets that s3 sources may name; empty = s3 is off")
+    fetch_max_bytes: Count = Field(4 * 1024**3, description="Byte budget of one fetch")
+    fetch_seconds: Seconds = Field(120.0, description="Wall-clock budget of one fetch")
+
+    # worker
+    concurrency: Count = Field(default_factory=_default_concurrency, description="Videos in flight in one worker process")
+    dispatch_lanes: tuple[Literal["urgent", "default", "bulk", "isolate"], ...] = Field(
+        ("urgent", "isolate", "default", "bulk"), description="Lanes this worker serves, in strict order"
+    )
+    video_soft_seconds: Seconds = Field(840.0, description="Screening gets this long before it is cancelled")
+    video_hard_seconds: Seconds = Field(900.0, description="A thread still stuck then makes the process hand back its leases and exit")
+    lease_seconds: Seconds = Field(60.0, description="A dead worker's videos are taken back after this time")
+    max_crashes: Count = Field(3, description="Leases that may die under one video before it is POISONED")
+    drain_seconds: float = Field(20.0, ge=0, description="Running videos may finish this long after SIGTERM")
+    exit_seconds: Seconds = Field(40.0, description="The process is gone this long after SIGTERM, whatever hangs")
+    memory_limit_bytes: int = Field(0, ge=0, description="Above this resident size the worker drains and exits for a restart; 0 = off")
+    visibility_timeout_seconds: Count = Field(120, description="Broker's redelivery time; renewed while a video runs")
+    renew_deliveries: bool = Field(True, description="Renew broker deliveries of running videos (saves needless copies)")
+
+    # ingest and janitor
+    dispatch_bound: Count = Field(256, description="Messages that may wait in one dispatch queue; the rest waits in the ledger")
+    resend_seconds: Seconds = Field(30.0, description="A dispatched but unclaimed video is dispatched again after this time")
+    pump_seconds: Seconds = Field(0.25, description="Pause between looks for due rows")
+    backlog_limit: Count = Field(1_000_000, description="More waiting videos than this are refused with 503")
+    bulk_age_limit_seconds: Seconds = Field(3600.0, description="Older bulk videos move up one lane so that strict order starves nobody")
+    default_age_limit_seconds: Seconds = Field(900.0, description="Older default videos move up one lane")
+    leader_seconds: Seconds = Field(10.0, description="A dead janitor's leadership is taken over after this time")
+    ingest_batch: Count = Field(256, description="Messages per ledger transaction")
+    stream_idle_seconds: Seconds = Field(30.0, description="Stream entries of a silent reader are claimed after this time")
+    retention_days: Count = Field(90, description="Finished jobs and their history are removed after this time; verdicts stay")
+
+    # webhooks
+    webhook_url: str | None = Field(None, description="Gets every verdict.completed event, besides a job's own callback_url")
+    webhook_secret: SecretStr | None = Field(None, description="Standard Webhooks secret, `whsec_<base64>`")
+    webhook_secret_previous: SecretStr | None = Field(None, description="Second active secret during a rotation")
+    webhook_private_hosts: tuple[str, ...] = Field((), description="`host:port` pairs that may resolve to private addresses")
+    webhook_tries: Count = Field(5, description="Deliveries before an event becomes a dead letter")
+    webhook_seconds: Seconds = Field(10.0, description="Time limit of one delivery")
+    webhook_backoff_seconds: Seconds = Field(5.0, description="First pause between tries; doubles, plus jitter")
+
+    # servers
+    api_host: str = Field("127.0.0.1", description="Address of the API")
+    api_port: int = Field(8080, ge=0, le=65535, description="Port of the API")
+    api_keys: tuple[str, ...] = Field((), description="`scope[,scope]:sha256hex` per key; empty = open, allowed on loopback only")
+    body_limit_bytes: Count = Field(1024**2, description="Larger request bodies are refused")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port of /metrics, /livez and /readyz of a worker, ingest or janitor; 0 = off")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.video_hard_seconds < self.video_soft_seconds:
+            raise ValueError(
+                f"video_hard_seconds ({self.video_hard_seconds}) must not be below video_soft_seconds ({self.video_soft_seconds})"
+            )
+        if self.exit_seconds < self.drain_seconds:
+            raise ValueError(f"exit_seconds ({self.exit_seconds}) must not be below drain_seconds ({self.drain_seconds})")
+        if "{video_id}" not in self.media_template:
+            raise ValueError(f"media_template must contain {{video_id}}, got {self.media_template!r}")
+        return self
+
+    @property
+    def resolved_ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger in use."""
+        return self.ledger_url or f"sqlite:///{self.state_dir / 'ledger.sqlite3'}"
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """Pause between lease renewals: three may fail before a lease runs out."""
+        return self.lease_seconds / 4
+
+    def as_environment(self) -> dict[str, str]:
+        """The `VERIFRAME_*` variables that make an equal `Settings` in a child process; secrets included."""
+        environment: dict[str, str] = {}
+        for name, value in self.model_dump(mode="json").items():
+            if value is None:
+                continue
+            raw: Any = getattr(self, name)
+            plain = raw.get_secret_value() if isinstance(raw, SecretStr) else value
+            environment[f"VERIFRAME_{name.upper()}"] = plain if isinstance(plain, str) else json.dumps(plain)
+        return environment
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment once; `overrides` (command-line options) win over it.
+
+    Raises:
+        SettingsError: a value is missing, of the wrong type or out of range; the message names each variable.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as err:
+        lines = [f"VERIFRAME_{'_'.join(str(part) for part in e['loc']).upper() or 'SETTINGS'}: {e['msg']}" for e in err.errors()]
+        raise SettingsError("these settings cannot work, correct or unset them: " + "; ".join(lines)) from err
+    except UnreadableSettingError as err:
+        raise SettingsError(f"a setting could not be read, lists are written as JSON such as '[\"/media\"]': {err}") from err
+
+
+def base_environment() -> dict[str, str]:
+    """The process environment without our variables, for child processes that get theirs from `as_environment`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("VERIFRAME_")}

@@ -1,0 +1,190 @@
+"""Video ID -> private local copy. The copy is an unlinked temporary file: no crash can leave it behind.
+
+File sources are opened component by component with O_NOFOLLOW below an allowed root; http(s) goes through the egress guard
+and is off until hosts are listed; s3 needs the extra `veriframe[s3]` and listed buckets. Everything is hashed while copied,
+within a byte and a time budget. URLs are never logged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+from detect_core.errors import ScreeningCancelled
+
+from .egress import open_checked
+from .errors import FetchTooLargeError, InvalidVideoIdError, MediaChangedError, MediaGoneError, MediaUnavailableError, SourceNotAllowedError
+from .messages.enqueue import VIDEO_ID
+from .settings import Settings
+
+_CHUNK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedMedia:
+    """A private copy of one video, positioned at its start. Closing it frees the disk space."""
+
+    file: BinaryIO
+    sha256: str
+    num_bytes: int
+
+    def close(self) -> None:
+        """Free the copy."""
+        self.file.close()
+
+
+class Sources(Protocol):
+    """Where media come from."""
+
+    def fetch(self, video_id: str, *, source: str | None, content_sha256: str | None, cancel: threading.Event) -> FetchedMedia:
+        """Copy one video to a private local file.
+
+        Raises:
+            SourceNotAllowedError, MediaGoneError, MediaUnavailableError, FetchTooLargeError, MediaChangedError: see workers.errors.
+            ScreeningCancelled: `cancel` was set.
+        """
+        ...
+
+
+class ConfiguredSources:
+    """The sources that the settings allow."""
+
+    def __init__(self, settings: Settings, *, temp_dir: Path | None = None) -> None:
+        self._settings = settings
+        self._temp_dir = temp_dir or Path(tempfile.gettempdir())
+
+    def fetch(self, video_id: str, *, source: str | None, content_sha256: str | None, cancel: threading.Event) -> FetchedMedia:
+        if VIDEO_ID.fullmatch(video_id) is None:
+            raise InvalidVideoIdError(f"video_id {video_id!r:.60} is not allowed: 1-128 characters of A-Z a-z 0-9 _ -")
+        location = source or self._settings.media_template.format(video_id=video_id)
+        scheme = urlsplit(location).scheme.lower()
+        if scheme in ("", "file"):
+            opened = self._open_file(location)
+        elif scheme in ("http", "https"):
+            opened = self._open_http(location)
+        elif scheme == "s3":
+            opened = self._open_s3(location)
+        else:
+            raise SourceNotAllowedError(f"scheme {scheme!r:.20} is not fetched: use file, https or s3")
+        with opened as chunks:
+            media = self._copy(chunks, cancel=cancel)
+        if content_sha256 is not None and media.sha256 != content_sha256:
+            media.close()
+            raise MediaChangedError(
+                f"the file of {video_id} has SHA-256 {media.sha256}, the request says {content_sha256}: submit it again"
+            )
+        return media
+
+    @contextmanager
+    def _open_file(self, location: str) -> Iterator[Iterable[bytes]]:
+        parts = urlsplit(location)
+        if parts.netloc not in ("", "localhost"):
+            raise SourceNotAllowedError(f"file URLs must not name a host, got {parts.netloc!r:.60}")
+        path = PurePosixPath(unquote(parts.path) if parts.scheme else location)
+        root = next((root for root in self._settings.media_roots if path.is_relative_to(root)), None)
+        if root is None or ".." in path.parts:
+            raise SourceNotAllowedError("the file is outside VERIFRAME_MEDIA_ROOTS")
+        try:
+            descriptor = open_beneath(root, PurePosixPath(path.relative_to(root)))
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as err:
+            raise MediaGoneError(f"no readable file for this ID ({err.strerror}): check the ID and the media template") from err
+        except OSError as err:
+            raise SourceNotAllowedError(f"the file cannot be opened without following a link ({err.strerror})") from err
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise SourceNotAllowedError("the source is not a regular file")
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            yield iter(lambda: file.read(_CHUNK), b"")
+
+    @contextmanager
+    def _open_http(self, location: str) -> Iterator[Iterable[bytes]]:
+        settings = self._settings
+        with open_checked(
+            location,
+            allowed_hosts=settings.http_allowed_hosts,
+            private_hosts=settings.http_private_hosts,
+            seconds=settings.fetch_seconds,
+        ) as response:
+            if response.status_code in (401, 403, 404, 410):
+                raise MediaGoneError(f"the source answered {response.status_code}: the file is not there or may not be read")
+            if response.status_code != 200:
+                raise MediaUnavailableError(f"the source answered {response.status_code}")
+            yield response.iter_bytes()  # as it arrives: a drip-feeding server must meet the deadline
+
+    @contextmanager
+    def _open_s3(self, location: str) -> Iterator[Iterable[bytes]]:
+        parts = urlsplit(location)
+        if parts.netloc not in self._settings.s3_allowed_buckets:
+            raise SourceNotAllowedError(f"bucket {parts.netloc!r:.80} is not on the list VERIFRAME_S3_ALLOWED_BUCKETS")
+        try:
+            import fsspec
+            from botocore.exceptions import BotoCoreError
+
+            filesystem = fsspec.filesystem("s3")
+        except ImportError as err:
+            raise SourceNotAllowedError("s3 sources need the extra: pip install 'veriframe[s3]'") from err
+        try:
+            with filesystem.open(f"{parts.netloc}/{parts.path.lstrip('/')}", "rb") as remote:
+                yield iter(lambda: remote.read(_CHUNK), b"")
+        except (FileNotFoundError, PermissionError) as err:
+            raise MediaGoneError("the bucket has no such readable object") from err
+        except (OSError, BotoCoreError) as err:  # what the client says of a dead endpoint is no OSError
+            raise MediaUnavailableError(f"the object store did not answer: {type(err).__name__}") from err
+
+    def _copy(self, chunks: Iterable[bytes], *, cancel: threading.Event) -> FetchedMedia:
+        budget, seconds = self._settings.fetch_max_bytes, self._settings.fetch_seconds
+        deadline = time.monotonic() + seconds
+        digest, total = hashlib.sha256(), 0
+        copy = unlinked_file(self._temp_dir)
+        try:
+            for chunk in chunks:
+                total += len(chunk)
+                if total > budget:
+                    raise FetchTooLargeError(f"the file holds more than the {budget} bytes that one video may take")
+                if cancel.is_set():
+                    raise ScreeningCancelled("cancelled while the video was fetched")
+                if time.monotonic() > deadline:
+                    raise MediaUnavailableError(f"the file did not arrive within {seconds:g} s")
+                digest.update(chunk)
+                copy.write(chunk)
+            copy.seek(0)
+        except BaseException:
+            copy.close()
+            raise
+        return FetchedMedia(file=copy, sha256=digest.hexdigest(), num_bytes=total)
+
+
+def open_beneath(root: Path, relative: PurePosixPath) -> int:
+    """Open a file below `root` without following any symbolic link on the way; gives a file descriptor.
+
+    Raises:
+        OSError: as `os.open`; ELOOP or ENOTDIR when a component is a link.
+    """
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in relative.parts[:-1]:
+            deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            os.close(directory)
+            directory = deeper
+        # O_NONBLOCK: opening a named pipe must not wait for a writer
+        return os.open(relative.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def unlinked_file(folder: Path) -> BinaryIO:
+    """An open temporary file without a name: the kernel frees it when the last descriptor closes, however we die."""
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "w+b")
+    except OSError:  # a file system without O_TMPFILE
+        return tempfile.TemporaryFile(dir=folder)

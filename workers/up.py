@@ -1,0 +1,119 @@
+"""`veriframe up`: everything on one machine. Broker, ledger, ingest, janitor and API in this process's care, workers as children."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from .embedded import EmbeddedBroker, require_disk_space, require_free_port
+from .errors import PortInUseError
+from .processes import SupervisedProcess
+from .services import Control, open_control
+from .settings import Settings, base_environment
+from .web.app import create_app
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A running one-machine system."""
+
+    control: Control
+    broker_url: str
+    worker: SupervisedProcess
+
+
+def worker_command() -> list[str]:
+    """The command line of one worker."""
+    return [sys.executable, "-m", "workers", "worker"]
+
+
+@contextmanager
+def start_system(settings: Settings, *, command: list[str] | None = None, worker_log: Path | None = None) -> Iterator[System]:
+    """Start all but the API; stops everything in the right order at the end.
+
+    Args:
+        settings: all settings; without a `broker_url` the embedded broker is started.
+        command: how a worker is started.
+        worker_log: file for the worker's output; None: this process's.
+
+    Raises:
+        AlreadyRunningError, PortInUseError, DiskFullError, BrokerUnavailableError, BrokerPolicyError: with what to do.
+    """
+    with ExitStack() as stack:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        require_disk_space(settings.state_dir)
+        broker_url = settings.broker_url
+        if broker_url is None:
+            broker = EmbeddedBroker(
+                settings.state_dir, port=settings.embedded_broker_port, memory_bytes=settings.embedded_broker_memory_bytes
+            )
+            broker_url = stack.enter_context(broker).url
+        control = stack.enter_context(open_control(settings, broker_url=broker_url))
+        stop = threading.Event()
+        threads = [
+            _thread("ingest", lambda: control.make_ingest().run(stop)),
+            # a client of its own: its blocking calls never meet the API's
+            _thread("janitor", lambda: replace(control).make_janitor().run(stop)),
+        ]
+
+        def stop_threads() -> None:
+            stop.set()
+            for thread in threads:
+                thread.join(timeout=15)
+
+        stack.callback(stop_threads)
+        for thread in threads:
+            thread.start()
+        environment = {**base_environment(), **settings.as_environment(), "VERIFRAME_BROKER_URL": broker_url}
+        worker = SupervisedProcess(
+            "worker", command or worker_command(), env=environment, grace_seconds=settings.exit_seconds + 5, log_path=worker_log
+        )
+        stack.callback(worker.stop)
+        worker.start()
+        yield System(control=control, broker_url=broker_url, worker=worker)
+
+
+def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    return threading.Thread(target=target, name=name, daemon=True)
+
+
+def run_up(settings: Settings) -> None:
+    """The command: start everything and serve the API until a signal says stop. Raises as `start_system`."""
+    require_free_port(settings.api_host, settings.api_port, setting="VERIFRAME_API_PORT")
+    with start_system(settings) as system:
+        log.info("up", api=f"http://{settings.api_host}:{settings.api_port}", broker=system.broker_url, state=str(settings.state_dir))
+        app = create_app(system.control, extra_health=lambda: {"worker_running": system.worker.is_running})
+        serve(app, settings=settings)
+
+
+def serve(app: object, *, settings: Settings) -> None:
+    """Serve an application until a signal says stop.
+
+    Raises:
+        PortInUseError: the port is taken.
+    """
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has shut down: without a handler that would end us before the rest is stopped
+        signal.signal(number, lambda *_frame: None)
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit as err:
+        raise PortInUseError(f"cannot listen on {settings.api_host}:{settings.api_port}: free it or set VERIFRAME_API_PORT") from err

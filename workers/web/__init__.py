@@ -1,0 +1,1 @@
+"""The HTTP API: videos in, verdicts out. `app.create_app` is the entry."""

@@ -1,0 +1,197 @@
+"""The API: `POST /v1/videos`, `GET /v1/videos/{id}`, `GET /v1/verdicts`, `POST /v1/events/s3`, probes and metrics.
+
+Accepted (202) means that the ledger has the row. While the broker or the ledger is down or full, or the backlog is too long,
+a submit is refused with 503 and Retry-After before anything is written: 202 or 503, never silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+import detect_core
+
+from ..errors import UnknownVideoError, WorkerError
+from ..ledger import Submission, Submitted
+from ..messages import (
+    EnqueueRequest,
+    VerdictBody,
+    parse_cloud_event,
+    parse_enqueue,
+    parse_s3_notification,
+)
+from ..outcome import job_body
+from ..services import Control
+from . import auth, body, errors
+
+__all__ = ["create_app", "job_body"]
+
+MAX_PAGE: Final = 500
+_KEY_LENGTH: Final = 128
+
+
+def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] | None = None) -> FastAPI:
+    """Make the application on an open control side.
+
+    Raises:
+        SettingsError: the API keys cannot work.
+    """
+    settings = control.settings
+    keys = auth.parse_keys(settings.api_keys, host=settings.api_host)
+    can_submit, can_read = Depends(auth.require(keys, "submit")), Depends(auth.require(keys, "read"))
+    app = FastAPI(title="Veriframe", version=detect_core.__version__, description="Video IDs in, explained deepfake verdicts out.")
+    errors.install(app)
+    _count_requests(app, control)
+
+    def accept(submissions: list[Submission], *, refuse_conflicts: bool = False) -> list[Submitted]:
+        control.intake.require_room()
+        return control.intake.accept(submissions, refuse_conflicts=refuse_conflicts)
+
+    @app.post("/v1/videos", status_code=202, dependencies=[can_submit], openapi_extra=_enqueue_schema())
+    async def submit_video(request: Request) -> JSONResponse:
+        """Submit one video: the enqueue schema, or a CloudEvent (structured or binary)."""
+        data = await body.read_json(request, limit_bytes=settings.body_limit_bytes)
+        submission = _submission(request, data)
+        [outcome] = await asyncio.to_thread(accept, [submission], refuse_conflicts=submission.key is not None)
+        video_id = submission.request.video_id
+        return JSONResponse(
+            {"video_id": video_id, "job_id": outcome.ledger_id, "state": "queued", "created": outcome.created},
+            status_code=202,
+            headers={"Location": f"/v1/videos/{video_id}"},
+        )
+
+    @app.post("/v1/events/s3", status_code=202, dependencies=[can_submit])
+    async def take_s3_events(request: Request) -> JSONResponse:
+        """Take an S3- or MinIO-shaped notification."""
+        data = await body.read_json(request, limit_bytes=settings.body_limit_bytes)
+        events = parse_s3_notification(data)
+        submissions = [Submission(request=event.request, door="http", key=event.dedupe_key) for event in events]
+        outcomes = await asyncio.to_thread(accept, submissions)
+        jobs = [
+            {"video_id": s.request.video_id, "job_id": o.ledger_id, "created": o.created}
+            for s, o in zip(submissions, outcomes, strict=True)
+        ]
+        return JSONResponse({"accepted": jobs}, status_code=202)
+
+    @app.get("/v1/videos/{video_id}", response_model=VerdictBody, dependencies=[can_read])
+    def get_video(video_id: str) -> JSONResponse:
+        """The newest outcome of one video."""
+        job = control.ledger.latest_job(video_id) if len(video_id) <= _KEY_LENGTH else None
+        if job is None:
+            raise UnknownVideoError("no such video was submitted: check the ID, or submit it with POST /v1/videos")
+        return JSONResponse(job_body(job))
+
+    @app.get("/v1/jobs/{job_id}", response_model=VerdictBody, dependencies=[can_read])
+    def get_job(job_id: str) -> JSONResponse:
+        """One job's outcome."""
+        job = control.ledger.job(job_id) if len(job_id) == 32 else None
+        if job is None:
+            raise UnknownVideoError("no such job")
+        return JSONResponse(job_body(job))
+
+    @app.get("/v1/verdicts", dependencies=[can_read])
+    def list_verdicts(
+        cursor: Annotated[int | None, Query(ge=1, description="`next_cursor` of the page before")] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+        verdict: Literal["authentic", "suspicious", "manipulated", "inconclusive"] | None = None,
+    ) -> JSONResponse:
+        """Verdicts, newest first."""
+        rows = control.ledger.list_verdicts(before=cursor, limit=limit + 1, verdict=verdict)
+        page = rows[:limit]
+        following = page[-1].seq if len(rows) > limit else None
+        return JSONResponse({"verdicts": [row.body for row in page], "next_cursor": following})
+
+    _add_probes(app, control, extra_health)
+    return app
+
+
+def _submission(request: Request, data: Any) -> Submission:
+    event = data if body.is_cloud_event(request) else body.binary_cloud_event(request, data)
+    if event is not None:
+        if not isinstance(event, dict):
+            raise HTTPException(422, "a structured CloudEvent is a JSON object")
+        parsed = parse_cloud_event(event)
+        return Submission(
+            request=parsed.request, door="http", key=parsed.dedupe_key, key_sha256=_digest(parsed.request), trace_id=parsed.traceparent
+        )
+    enqueue = parse_enqueue(data)
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= _KEY_LENGTH:
+        raise HTTPException(422, f"an Idempotency-Key has 1-{_KEY_LENGTH} characters")
+    traceparent = request.headers.get("traceparent")
+    return Submission(
+        request=enqueue,
+        door="http",
+        key=f"http:{key}" if key else None,
+        key_sha256=_digest(enqueue),
+        trace_id=traceparent[:64] if traceparent else None,
+    )
+
+
+def _digest(request: EnqueueRequest) -> str:
+    return hashlib.sha256(json.dumps(request.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def _enqueue_schema() -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {body.JSON: {"schema": EnqueueRequest.model_json_schema()}}}}
+
+
+def _count_requests(app: FastAPI, control: Control) -> None:
+    metrics = control.metrics
+
+    @app.middleware("http")
+    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        started = time.monotonic()
+        response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "none")  # the template, never the raw path: labels stay bounded
+        metrics.http_requests.labels(route=route, method=request.method, status=str(response.status_code)).inc()
+        metrics.http_seconds.labels(route=route).observe(time.monotonic() - started)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def _add_probes(app: FastAPI, control: Control, extra_health: Callable[[], dict[str, Any]] | None) -> None:
+    @app.get("/livez", response_class=PlainTextResponse)
+    def livez() -> str:
+        """This process answers."""
+        return "ok"
+
+    @app.get("/readyz")
+    def readyz() -> PlainTextResponse:
+        """Broker and ledger can be reached."""
+        problems = _problems(control)
+        return PlainTextResponse("ok" if not problems else "\n".join(problems), status_code=503 if problems else 200)
+
+    @app.get("/health")
+    def health() -> JSONResponse:
+        """The state of every part, for people."""
+        problems = _problems(control)
+        facts: dict[str, Any] = {"status": "degraded" if problems else "ok", "version": detect_core.__version__, "problems": problems}
+        if not problems:
+            queues = control.ledger.queue_facts()
+            facts["queued"], facts["running"] = queues.queued, queues.leased
+        return JSONResponse({**facts, **(extra_health() if extra_health else {})}, status_code=503 if problems else 200)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Prometheus text."""
+        return Response(generate_latest(control.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _problems(control: Control) -> list[str]:
+    problems = []
+    for check in (control.dispatcher.check, control.ledger.count_waiting):
+        try:
+            check()
+        except WorkerError as err:
+            problems.append(f"{err.code}: {err}")
+    return problems

@@ -1,0 +1,46 @@
+"""Request bodies: bounded before anything is parsed, then JSON of one of the accepted content types."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from ..errors import InvalidMessageError
+
+JSON: Final = "application/json"
+CLOUD_EVENT: Final = "application/cloudevents+json"
+
+
+async def read_json(request: Request, *, limit_bytes: int) -> Any:
+    """Read and parse a body.
+
+    Raises:
+        HTTPException: 413 when it is longer than the limit, 415 for another content type.
+        InvalidMessageError: it is not JSON.
+    """
+    content_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
+    if content_type not in (JSON, CLOUD_EVENT):
+        raise HTTPException(415, f"send {JSON} or {CLOUD_EVENT}, got {content_type!r:.60}")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise HTTPException(413, f"a body may take {limit_bytes} bytes")
+    try:
+        return json.loads(bytes(body))
+    except (ValueError, RecursionError) as err:
+        raise InvalidMessageError(f"the body is not JSON: {err}") from err
+
+
+def binary_cloud_event(request: Request, data: Any) -> dict[str, Any] | None:
+    """The CloudEvent in binary mode: attributes in `ce-*` headers, data in the body. None when there are no such headers."""
+    attributes = {name.removeprefix("ce-"): value for name, value in request.headers.items() if name.startswith("ce-")}
+    return {**attributes, "data": data} if attributes else None
+
+
+def is_cloud_event(request: Request) -> bool:
+    """Whether the body is a structured CloudEvent."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower() == CLOUD_EVENT

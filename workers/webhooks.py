@@ -1,0 +1,154 @@
+"""Signed webhooks after the Standard Webhooks specification; every request goes through the egress guard."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import random
+import time
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import structlog
+
+from .egress import checked_address, pinned_request
+from .errors import SettingsError, SourceNotAllowedError, WorkerError
+from .ledger import Ledger, OutboxEvent
+from .metrics import Metrics
+from .settings import Settings
+
+log = structlog.get_logger(__name__)
+TOLERANCE_SECONDS: Final = 300
+_MAX_BACKOFF_SECONDS: Final = 3600.0
+
+
+def secret_bytes(secret: str) -> bytes:
+    """The key inside `whsec_<base64>`.
+
+    Raises:
+        SettingsError: it is not base64 or shorter than 24 bytes.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError) as err:
+        raise SettingsError("VERIFRAME_WEBHOOK_SECRET must be whsec_<base64>") from err
+    if len(key) < 24:
+        raise SettingsError(f"VERIFRAME_WEBHOOK_SECRET must hold at least 24 bytes, got {len(key)}")
+    return key
+
+
+def sign(body: bytes, *, event_id: str, timestamp: int, key: bytes) -> str:
+    """One signature, `v1,<base64 HMAC-SHA256 of id.timestamp.body>`."""
+    signed = f"{event_id}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+def verify(body: bytes, *, headers: dict[str, str], keys: Sequence[bytes], now: float | None = None) -> bool:
+    """What a receiver does: right signature under any active key, and not older (or newer) than five minutes."""
+    try:
+        event_id, timestamp = headers["webhook-id"], int(headers["webhook-timestamp"])
+        given = headers["webhook-signature"].split()
+    except (KeyError, ValueError):
+        return False
+    if abs((time.time() if now is None else now) - timestamp) > TOLERANCE_SECONDS:
+        return False
+    expected = [sign(body, event_id=event_id, timestamp=timestamp, key=key) for key in keys]
+    return any(hmac.compare_digest(mine, theirs) for mine in expected for theirs in given)
+
+
+def cloud_event(event: OutboxEvent) -> bytes:
+    """The body: a structured CloudEvent whose data is the `verdict/1` object."""
+    data = json.loads(event.payload)
+    envelope = {
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": "/veriframe",
+        "type": f"io.veriframe.{event.kind}",
+        "subject": data.get("video_id"),
+        "time": datetime.fromtimestamp(event.created_at, UTC).isoformat(timespec="milliseconds"),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return json.dumps(envelope, separators=(",", ":")).encode()
+
+
+class WebhookSender:
+    """Delivers outbox events: at least once, the same event ID on every try."""
+
+    def __init__(self, ledger: Ledger, *, settings: Settings, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._metrics = metrics
+        secrets = [settings.webhook_secret, settings.webhook_secret_previous]
+        self._keys = [secret_bytes(secret.get_secret_value()) for secret in secrets if secret is not None]
+        self._client = httpx.Client(trust_env=False, timeout=settings.webhook_seconds, follow_redirects=False)
+        self._private_hosts: Collection[str] = settings.webhook_private_hosts
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def deliver_due(self, *, page: int = 32) -> int:
+        """Deliver what is due; gives the number of tries made."""
+        hold = self._settings.webhook_seconds * 2 + 5
+        events = self._ledger.due_events(page=page, hold_seconds=hold)
+        for event in events:
+            self.deliver(event)
+        return len(events)
+
+    def deliver(self, event: OutboxEvent) -> bool:
+        """Try one event; a failure is postponed with back-off, the last one becomes a dead letter."""
+        try:
+            status = self._post(event)
+        except SourceNotAllowedError as err:
+            self._give_up(event, code="WEBHOOK_NOT_ALLOWED", message=str(err))
+            return False
+        except (httpx.HTTPError, WorkerError) as err:
+            return self._failed(event, f"{type(err).__name__}")
+        if 200 <= status < 300:
+            self._ledger.delivered(event)
+            self._metrics.webhook_deliveries.labels(outcome="delivered").inc()
+            return True
+        if status == 410:
+            self._give_up(event, code="WEBHOOK_GONE", message="the receiver answered 410: it wants no more events")
+            return False
+        return self._failed(event, f"status {status}")
+
+    def _post(self, event: OutboxEvent) -> int:
+        body, timestamp = cloud_event(event), int(time.time())
+        headers: dict[str, Any] = {
+            "content-type": "application/cloudevents+json",
+            "user-agent": "veriframe",
+            "webhook-id": event.event_id,
+            "webhook-timestamp": str(timestamp),
+        }
+        if self._keys:
+            signatures = [sign(body, event_id=event.event_id, timestamp=timestamp, key=key) for key in self._keys]
+            headers["webhook-signature"] = " ".join(signatures)
+        try:
+            url = httpx.URL(event.url)
+        except httpx.InvalidURL as err:
+            raise SourceNotAllowedError("the webhook address is no URL") from err
+        address = checked_address(url, private_hosts=self._private_hosts)
+        request = pinned_request(self._client, "POST", url, address=address, headers=headers, content=body)
+        return self._client.send(request).status_code
+
+    def _failed(self, event: OutboxEvent, why: str) -> bool:
+        if event.tries >= self._settings.webhook_tries:
+            self._give_up(event, code="WEBHOOK_UNDELIVERED", message=f"{event.tries} tries failed, the last one with {why}")
+            return False
+        pause = min(_MAX_BACKOFF_SECONDS, self._settings.webhook_backoff_seconds * 2 ** (event.tries - 1)) * random.uniform(0.8, 1.2)
+        self._ledger.postpone(event, delay_seconds=pause)
+        self._metrics.webhook_deliveries.labels(outcome="postponed").inc()
+        return False
+
+    def _give_up(self, event: OutboxEvent, *, code: str, message: str) -> None:
+        self._ledger.give_up(event, code=code, message=message)
+        self._metrics.webhook_deliveries.labels(outcome="given_up").inc()
+        self._metrics.dead_letters.labels(code=code).inc()
+        log.warning("webhook_given_up", event_id=event.event_id, ledger_id=event.ledger_id, code=code, message=message)
