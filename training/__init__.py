@@ -1,0 +1,1 @@
+"""Offline: images and videos in, detector bundles out. Never imported by `workers`."""

@@ -1,0 +1,157 @@
+"""The adversarial loop: train a reconstructing generator against a patch discriminator (LSGAN + L1).
+
+Losses after Zhang, Karaman, Chang 2019; the discriminator learns four times slower than the generator because with
+equal rates it wins completely within an epoch and the adversarial term dies.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as fn
+from torch import Generator, Tensor, nn
+
+from .errors import DivergedError
+
+
+@dataclass(frozen=True, slots=True)
+class AdversarialConfig:
+    """Schedule of one adversarial run."""
+
+    steps: int = 1200
+    batch: int = 16
+    learning_rate: float = 2e-4
+    """Of the generator."""
+    discriminator_slowdown: float = 4.0
+    l1_weight: float = 0.5
+    pool_size: int = 50
+    """Past fakes that the discriminator sees again; 0 switches the pool off."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    seed: int = 0
+    log_every: int = 50
+    dead_below: float = 0.02
+    """A mean discriminator loss under this means that the generator gets no signal any more."""
+    dead_share: float = 0.2
+    bf16: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AdversarialResult:
+    """What one run came to."""
+
+    l1: float
+    """Running mean of L1(G(x), x) at the end, on the -1..1 range."""
+    d_loss: float
+    g_loss: float
+    gan_dead: bool
+    """The discriminator won for more than `dead_share` of all steps."""
+    steps: int
+    seconds: float
+
+
+class ImagePool:
+    """Replay buffer of generated images (Shrivastava et al. 2017)."""
+
+    def __init__(self, size: int, generator: Generator) -> None:
+        self.size = size
+        self._images: list[Tensor] = []
+        self._generator = generator
+
+    def exchange(self, fakes: Tensor) -> Tensor:
+        """Below capacity store and return; after that return a stored image with probability 1/2."""
+        if self.size == 0:
+            return fakes
+        out = []
+        for image in fakes:
+            if len(self._images) < self.size:
+                self._images.append(image.clone())
+                out.append(image)
+            elif torch.rand(1, generator=self._generator).item() < 0.5:
+                slot = int(torch.randint(self.size, (1,), generator=self._generator).item())
+                out.append(self._images[slot])
+                self._images[slot] = image.clone()
+            else:
+                out.append(image)
+        return torch.stack(out)
+
+
+def train_adversarial(
+    net: nn.Module,
+    discriminator: nn.Module,
+    draw: Callable[[int, Generator], Tensor],
+    *,
+    config: AdversarialConfig,
+    log_path: Path | None = None,
+    on_log: Callable[[dict[str, Any]], None] = lambda _row: None,
+) -> AdversarialResult:
+    """Train `net` to reproduce what `draw` gives.
+
+    Args:
+        net: generator, images in -1..1 to images in -1..1.
+        discriminator: images to maps of realness.
+        draw: batch of real images (B, 3, S, S) in -1..1 for a batch size and a generator.
+        config: schedule.
+        log_path: JSONL of running means.
+        on_log: called with every logged row.
+
+    Raises:
+        DivergedError: a loss is not finite.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    pool = ImagePool(config.pool_size, generator)
+    adam_g = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=config.betas)
+    adam_d = torch.optim.Adam(discriminator.parameters(), lr=config.learning_rate / config.discriminator_slowdown, betas=config.betas)
+    mean: dict[str, float] = {}
+    dead_steps = 0
+    started = time.monotonic()
+    net.train()
+    discriminator.train()
+    for step in range(1, config.steps + 1):
+        real = draw(config.batch, generator).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            fake = net(real)
+            judged = discriminator(fake)
+        gan = fn.mse_loss(judged.float(), torch.ones_like(judged, dtype=torch.float32))
+        l1 = fn.l1_loss(fake.float(), real)
+        adam_g.zero_grad(set_to_none=True)
+        torch.autograd.backward(gan + config.l1_weight * l1)
+        adam_g.step()
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            on_real = discriminator(real).float()
+            on_fake = discriminator(pool.exchange(fake.detach().float())).float()
+        d_loss = (fn.mse_loss(on_real, torch.ones_like(on_real)) + fn.mse_loss(on_fake, torch.zeros_like(on_fake))) / 2
+        adam_d.zero_grad(set_to_none=True)
+        torch.autograd.backward(d_loss)
+        adam_d.step()
+        losses = {"g": gan.item(), "l1": l1.item(), "d": d_loss.item()}
+        if not all(map(math.isfinite, losses.values())):
+            raise DivergedError(f"adversarial losses at step {step} are {losses}; lower the learning rate or check the images")
+        for name, value in losses.items():
+            mean[name] = value if step == 1 else 0.98 * mean[name] + 0.02 * value
+        dead_steps += mean["d"] < config.dead_below
+        if step % config.log_every == 0 or step == config.steps:
+            row = {"step": step, **{k: round(v, 5) for k, v in mean.items()}, "seconds": round(time.monotonic() - started, 1)}
+            on_log(row)
+            if log_path is not None:
+                with log_path.open("a") as handle:
+                    handle.write(json.dumps(row) + "\n")
+    net.eval()
+    result = AdversarialResult(
+        l1=mean["l1"],
+        d_loss=mean["d"],
+        g_loss=mean["g"],
+        gan_dead=dead_steps > config.dead_share * config.steps,
+        steps=config.steps,
+        seconds=time.monotonic() - started,
+    )
+    if log_path is not None:
+        with log_path.open("a") as handle:
+            handle.write(json.dumps({"result": asdict(result)}) + "\n")
+    return result

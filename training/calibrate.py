@@ -1,0 +1,151 @@
+"""Fit what turns track scores into verdicts: crowd correction, Platt scaling, thresholds. Pure functions over scores.
+
+Everything is fitted on videos of people that no training saw, over the whole chain (fusion, best window).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+
+from detect_core.aggregate import STRATEGY, crowd_corrected
+from detect_core.calibration import Fusion
+
+from .errors import DataError
+from .metrics import fpr_upper_bound
+from .video_scores import VideoLogits
+
+REVIEW_SHARE: Final = 0.10
+"""Share of held-out real videos that people may be asked to look at."""
+MIN_SLOPE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Fitted numbers of a bundle set."""
+
+    beta: float
+    platt_a: float
+    platt_c: float
+    t_review: float
+    t_fake: float
+    num_real_videos: int
+    num_false: int
+    """Held-out real videos at or above `t_fake`."""
+
+    def document(self) -> dict[str, Any]:
+        """The part of the bundle set's JSON."""
+        return {
+            "strategy": STRATEGY,
+            "beta": round(self.beta, 4),
+            "platt": {"a": round(self.platt_a, 5), "c": round(self.platt_c, 5)},
+            "thresholds": {"t_review": round(self.t_review, 4), "t_fake": round(self.t_fake, 4)},
+        }
+
+
+def fit_beta(track_scores: ArrayLike) -> float:
+    """Mean excess of real tracks' scores above their 90th percentile (exponential tail)."""
+    scores = np.asarray(track_scores, np.float64)
+    if len(scores) < 10:
+        raise DataError(f"the crowd correction needs at least 10 real tracks, got {len(scores)}; add held-out real videos")
+    high = np.quantile(scores, 0.9)
+    return float((scores[scores > high] - high).mean())
+
+
+def fit_platt(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
+    """Slope a > 0 and offset c of sigmoid(a z + c); classes weigh the same, targets are smoothed (Platt 1999)."""
+    z, y = np.asarray(scores, np.float64), np.asarray(labels, np.float64)
+    num_fake, num_real = y.sum(), (1 - y).sum()
+    if num_fake == 0 or num_real == 0:
+        raise DataError(f"Platt scaling needs both classes, got {int(num_fake)} fake and {int(num_real)} real")
+    target = np.where(y == 1, (num_fake + 1) / (num_fake + 2), 1 / (num_real + 2))
+    weight = np.where(y == 1, 0.5 / num_fake, 0.5 / num_real)
+
+    def loss(parameters: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+        logit = math.exp(parameters[0]) * z + parameters[1]
+        return float((weight * (np.logaddexp(0, logit) - target * logit)).sum())
+
+    best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000})
+    return max(float(math.exp(best.x[0])), MIN_SLOPE), float(best.x[1])
+
+
+def video_scores(videos: Sequence[VideoLogits], fusion: Fusion, beta: float) -> list[float | None]:
+    """Crowd-corrected raw score per video; None where no track was long enough."""
+    out: list[float | None] = []
+    for video in videos:
+        tracks = video.track_scores(fusion)
+        out.append(crowd_corrected(max(tracks), num_tracks=len(tracks), beta=beta) if tracks else None)
+    return out
+
+
+def calibrate(reals: Sequence[VideoLogits], simulated: Sequence[VideoLogits], *, fusion: Fusion, headroom: float) -> Calibration:
+    """Fit the chain.
+
+    Args:
+        reals: held-out real videos, and re-encoded twins of them.
+        simulated: fakes made from held-out real videos.
+        fusion: how detectors are joined.
+        headroom: `t_fake` lies this many betas above the highest held-out real video: unseen cameras differ more.
+    """
+    tracks = [score for video in reals for score in video.track_scores(fusion)]
+    beta = fit_beta(tracks)
+    judged = [(video, z) for video, z in zip(reals, video_scores(reals, fusion, beta), strict=True) if z is not None]
+    real = np.array([z for _, z in judged])
+    fake = np.array([z for z in video_scores(simulated, fusion, beta) if z is not None])
+    a, c = fit_platt(np.concatenate([real, fake]), np.concatenate([np.zeros(len(real)), np.ones(len(fake))]))
+    z_fake = float(real.max()) + headroom * max(beta, 0.1)
+    z_review = float(np.quantile(real, 1 - REVIEW_SHARE))
+    t_fake, t_review = _sigmoid(a * z_fake + c), _sigmoid(a * min(z_review, z_fake) + c)
+    t_fake = min(max(t_fake, 0.5), 0.995)
+    return Calibration(
+        beta=beta,
+        platt_a=a,
+        platt_c=c,
+        t_review=min(max(t_review, 0.02), t_fake),
+        t_fake=t_fake,
+        num_real_videos=len({_original(video) for video, _ in judged}),
+        num_false=len({_original(video) for video, z in judged if _sigmoid(a * z + c) >= t_fake}),
+    )
+
+
+def set_document(
+    *,
+    name: str,
+    bundles: Sequence[Mapping[str, str]],
+    optional: Sequence[str],
+    fusion: Fusion,
+    calibration: Calibration,
+    dataset_sha256: str,
+    date: str,
+) -> dict[str, Any]:
+    """The whole bundle set."""
+    return {
+        "schema": "bundle_set/1",
+        "name": name,
+        "bundles": [dict(bundle) for bundle in bundles],
+        "optional": list(optional),
+        "fusion": {"kind": fusion.kind, "offsets": dict(fusion.offsets), "weights": dict(fusion.weights)},
+        **calibration.document(),
+        "protocol": {
+            "num_real_videos": calibration.num_real_videos,
+            "fpr_at_t_fake": calibration.num_false / calibration.num_real_videos,
+            "fpr_upper_95": round(fpr_upper_bound(calibration.num_false, calibration.num_real_videos), 4),
+            "dataset_sha256": dataset_sha256,
+            "date": date,
+        },
+    }
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def _original(video: VideoLogits) -> str:
+    """The video behind a re-encoded twin: twins are no further evidence."""
+    return video.file.split("#")[0]

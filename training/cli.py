@@ -1,0 +1,208 @@
+"""`veriframe-train`: list, run, evaluate, calibrate, export."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from detect_core.bundle import Bundle, load_bundle, load_net
+from detect_core.errors import DetectCoreError
+
+from .errors import DataError
+
+if TYPE_CHECKING:
+    from .video_scores import VideoLogits
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate, calibrate and export detectors.")
+console = Console()
+
+FacesOption = Annotated[Path | None, typer.Option("--faces", help="Folder of face crops with index.csv.")]
+VideosOption = Annotated[Path | None, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Where faces cut from videos are kept.")]
+THREADS_HELP = "CPU threads of the training; all cores by default."
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """Show every recipe."""
+    from .recipes import RECIPES, get_recipe
+
+    table = Table("recipe", "study", "what", "presets")
+    for name in RECIPES:
+        recipe = get_recipe(name)
+        table.add_row(name, recipe.study, recipe.summary, ", ".join(recipe.presets))
+    console.print(table)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="Name from `list`.")],
+    preset: Annotated[str, typer.Option(help="smoke, cpu or gpu.")] = "cpu",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting: key=value.")] = None,
+    faces: FacesOption = None,
+    videos: VideosOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<recipe> by default. A killed run continues there.")] = None,
+    cache: CacheOption = Path("runs/cache"),
+    threads: Annotated[int | None, typer.Option(help=THREADS_HELP)] = None,
+) -> None:
+    """Train one recipe."""
+    import torch
+
+    from .material import load_material
+    from .recipe import Context, run_recipe
+    from .recipes import get_recipe
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = get_recipe(recipe)
+    settings = chosen.settings(preset, set_ or [])
+    material = load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=console.print)
+    run_dir = out or Path("runs") / recipe
+    console.print(f"{recipe} ({preset}) on {material.description}; run folder {run_dir}")
+    outcome = run_recipe(chosen, Context(settings, material, run_dir, on_log=_print_row))
+    console.print_json(json.dumps(dict(outcome.metrics)))
+    console.print(f"finished: {', '.join(str(run_dir / name) for name in outcome.artefacts)}")
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    destination: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
+) -> None:
+    """Verify a run's bundle and copy it where workers look for it."""
+    source = load_bundle(run_dir / "bundle")
+    load_net(source)
+    destination.mkdir(parents=True, exist_ok=True)
+    for stale in destination.glob("*.safetensors"):
+        stale.unlink()
+    for file in (source.root / "bundle.json", *(source.root / str(shard["file"]) for shard in source.weights)):
+        shutil.copyfile(file, destination / file.name)
+    bundle = load_bundle(destination)
+    console.print(f"{bundle.name} {bundle.version} {bundle.sha256[:12]} written to {destination}")
+
+
+@app.command()
+def calibrate(
+    videos: Annotated[Path, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")],
+    bundles: Annotated[Path, typer.Option(help="Folder that holds the bundle folders and gets the set file.")],
+    names: Annotated[str, typer.Option(help="Bundles of the set, comma-separated.")] = "blend,autogan",
+    optional: Annotated[str, typer.Option(help="Detectors that may be missing.")] = "xception",
+    offsets: Annotated[str, typer.Option(help="JSON of additive offsets per detector.")] = "{}",
+    headroom: Annotated[float, typer.Option(help="Distance of t_fake above the highest real video, in betas.")] = 2.0,
+    set_name: Annotated[str, typer.Option("--name")] = "default",
+    date: Annotated[str, typer.Option(help="Date of the calibration, YYYY-MM-DD; today by default.")] = "",
+    scores: Annotated[Path, typer.Option(help="Where video scores are kept; reused when the bundles are the same.")] = Path(
+        "runs/video_scores.jsonl"
+    ),
+) -> None:
+    """Fit Platt, crowd correction and thresholds on held-out videos and write the bundle set."""
+    import datetime
+
+    from detect_core.calibration import Fusion, load_bundle_set
+
+    from .calibrate import calibrate as fit
+    from .calibrate import set_document
+
+    members = [load_bundle(bundles / name) for name in names.split(",")]
+    scored = _scores(scores, videos, members)
+    fusion = Fusion(kind="max", offsets={**{b.name: 0.0 for b in members}, **json.loads(offsets)}, weights={})
+    reals = [video for video in scored if video.label == 0]
+    simulated = [video for video in scored if video.generator.startswith("sim:")]
+    document = set_document(
+        name=set_name,
+        bundles=[{"name": b.name, "path": b.root.name, "sha256": b.sha256} for b in members],
+        optional=optional.split(",") if optional else [],
+        fusion=fusion,
+        calibration=fit(reals, simulated, fusion=fusion, headroom=headroom),
+        dataset_sha256=_content_hash(scored),
+        date=date or datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+    )
+    path = bundles / f"{set_name}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    loaded = load_bundle_set(path)
+    console.print(f"{loaded.label} written to {path}")
+    console.print_json(json.dumps({key: document[key] for key in ("beta", "platt", "thresholds", "protocol")}))
+
+
+@app.command()
+def evaluate(
+    bundle_set: Annotated[Path | None, typer.Option("--set-file", help="Bundle set; the shipped one by default.")] = None,
+    faces: FacesOption = None,
+    videos: VideosOption = None,
+    out: Annotated[Path, typer.Option(help="Report to write.")] = Path("reports/evaluation.json"),
+    scores: Annotated[Path, typer.Option(help="Where video scores are kept; reused when the bundles are the same.")] = Path(
+        "runs/video_scores.jsonl"
+    ),
+    into_cards: Annotated[bool, typer.Option(help="Also write the rows into the bundles' cards.")] = False,
+) -> None:
+    """Measure a bundle set on people and generators that no training saw."""
+    from detect_core.calibration import DEFAULT_SET, load_bundle_set
+    from detect_core.detectors import load_detector
+
+    from .bundle_card import add_evaluation
+    from .evaluate import Row, evaluate_stills, evaluate_videos, write_report
+    from .index_faces import read_faces
+
+    loaded = load_bundle_set(bundle_set or DEFAULT_SET)
+    rows: list[Row] = []
+    scored: list[VideoLogits] = []
+    if faces is not None:
+        pack = read_faces(faces, keep=lambda row: row.split == "test")
+        rows += evaluate_stills(pack, loaded, [load_detector(bundle) for bundle in loaded.bundles])
+    if videos is not None:
+        scored = _scores(scores, videos, loaded.bundles)
+        rows += evaluate_videos(scored, loaded.calibration)
+    material = ", ".join(str(path.name) for path in (faces, videos) if path is not None)
+    write_report(rows, out, bundle_set=loaded, material=material, videos=scored)
+    if into_cards:
+        for bundle in loaded.bundles:
+            add_evaluation(bundle.root, json.loads(out.read_text())["rows"])
+    table = Table("what", "value", "unit", "goal", "pass", "note")
+    for row in rows:
+        reached = "" if row.passed is None else "yes" if row.passed else "no"
+        table.add_row(row.what, f"{row.value:g}", row.unit, row.goal or "", reached, row.note)
+    console.print(table)
+    console.print(f"{len(rows)} rows written to {out}")
+
+
+def _scores(path: Path, videos: Path, bundles: Sequence[Bundle]) -> list[VideoLogits]:
+    """Kept scores when they are of the same bundles, else new ones."""
+    from .held_out import score_held_out
+    from .video_scores import load_scores, save_scores
+
+    hashes = {bundle.name: bundle.sha256 for bundle in bundles}
+    if path.is_file():
+        try:
+            return load_scores(path, hashes=hashes)
+        except DataError as err:
+            console.print(f"{err}")
+    scored = score_held_out(videos, bundles, on_video=console.print)
+    save_scores(scored, path, hashes=hashes)
+    return scored
+
+
+def _content_hash(scored: Sequence[VideoLogits]) -> str:
+    """Names the videos and splits that a calibration stands on."""
+    lines = sorted(f"{video.file} {video.label} {video.split}" for video in scored)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    console.print(" ".join(f"{key}={value}" for key, value in row.items()), highlight=False)
+
+
+def main() -> None:
+    """Console script: typed errors become one sentence and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except DetectCoreError as err:
+        console.print(f"error: {err}", style="red")
+        raise SystemExit(2) from err

@@ -1,0 +1,81 @@
+"""Scores of all held-out videos and of fakes simulated from the real ones, ready for calibration and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from torch import nn
+
+from detect_core.bundle import Bundle, load_net
+from detect_core.detectors import load_detector
+from detect_core.faces.detect import MtcnnFaceDetector
+
+from .errors import DataError
+from .simulators.base import Simulator
+from .simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
+from .split_videos import read_video_manifest
+from .video_faces import TrackCrops
+from .video_scores import VideoLogits, score_simulated, score_video
+
+CRFS: Final = (18, 23, 28)
+FAMILIES_PER_VIDEO: Final = 2
+
+
+def score_held_out(
+    videos_root: Path,
+    bundles: Sequence[Bundle],
+    *,
+    splits: tuple[str, ...] = ("valid", "test"),
+    on_video: Callable[[str], None] = lambda _line: None,
+) -> list[VideoLogits]:
+    """Score every held-out video; each real one also as a re-encoded twin and as two simulated fakes.
+
+    Raises:
+        DataError: no held-out real video is there.
+    """
+    rows = [row for row in read_video_manifest(videos_root) if row.split in splits]
+    detectors = [load_detector(bundle) for bundle in bundles]
+    face_detector = MtcnnFaceDetector()
+    out: list[VideoLogits] = []
+    tracks: list[tuple[int, TrackCrops]] = []
+    for i, row in enumerate(rows):
+        scores, track = score_video(videos_root, row, detectors=detectors, face_detector=face_detector)
+        out.append(scores)
+        if track is not None and row.label == 0:
+            tracks.append((i, track))
+        on_video(f"scored {i + 1}/{len(rows)} {row.file}")
+    if not tracks:
+        raise DataError(f"{videos_root}: no held-out real video with a face; calibration needs some, see split_videos")
+    simulators = simulators_for(bundles)
+    for number, (i, track) in enumerate(tracks):
+        donor = _donor(number, [(rows[j].group, t) for j, t in tracks])
+        chosen: list[Simulator | None] = [None, *(simulators[(number + k) % len(simulators)] for k in range(FAMILIES_PER_VIDEO))]
+        for simulator in chosen:
+            out.append(score_simulated(rows[i], track, donor, simulator, detectors=detectors, seed=number, crf=CRFS[number % len(CRFS)]))
+        on_video(f"simulated fakes of {number + 1}/{len(tracks)} {rows[i].file}")
+    return out
+
+
+def simulators_for(bundles: Sequence[Bundle]) -> list[Simulator]:
+    """The blend families, and decoder traces by the autoencoders inside the bundles, if any has one."""
+    simulators: list[Simulator] = [SelfBlend(), CrossBlend(), WarpBlend(), MouthResynthesis()]
+    autoencoders: list[nn.Module] = []
+    for bundle in bundles:
+        inner = getattr(load_net(bundle), "autogan", None)
+        if isinstance(inner, nn.Module):
+            autoencoders.append(inner)
+    if autoencoders:
+        simulators.append(DecoderBlend(autoencoders, whole_share=0.4))
+    return simulators
+
+
+def _donor(number: int, tracks: Sequence[tuple[str, TrackCrops]]) -> TrackCrops:
+    """The next track of another person; the same one when there is only one person."""
+    group = tracks[number][0]
+    for step in range(1, len(tracks)):
+        other, track = tracks[(number + step) % len(tracks)]
+        if other != group:
+            return track
+    return tracks[number][1]

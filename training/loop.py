@@ -1,0 +1,253 @@
+"""The supervised loop: seeded, resumable to the same numbers, with weight averaging.
+
+Every step draws from a generator that is seeded by (run seed, step): a run that was killed and started again sees
+exactly the batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as fn
+from torch import Generator, Tensor, nn
+
+from .errors import CheckpointError, ConfigError, DivergedError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one step learns from."""
+
+    images: Tensor
+    """float32 (B, 3, S, S), normalised as the bundle will say."""
+    labels: Tensor
+    """float32 (B,), 1 = fake."""
+    masks: Tensor | None = None
+    """(B, 1, S, S) in 0..1 for nets with a mask head."""
+    paired: bool = False
+    """The first half are fakes and the second half their reals, in the same order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """Schedule of one supervised run."""
+
+    steps: int = 1000
+    learning_rate: float = 2e-3
+    """Peak; warms up for `warmup_share` of the steps, then falls to zero by a cosine."""
+    optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adamw"
+    """`sgd` has momentum 0.9; weight decay is decoupled for `adamw` only."""
+    warmup_share: float = 0.05
+    weight_decay: float = 0.05
+    mask_weight: float = 1.0
+    pair_weight: float = 0.5
+    """Weight of the ranking loss on pairs: what both halves share cancels in the difference of their logits."""
+    ema: float = 0.995
+    """Decay of the averaged weights per step."""
+    clip_norm: float = 5.0
+    seed: int = 0
+    bf16: bool = True
+    log_every: int = 50
+    validate_every: int = 500
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not 0 <= self.ema < 1 or self.learning_rate <= 0:
+            raise ConfigError(f"a run needs steps >= 1, 0 <= ema < 1 and a positive learning rate, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopResult:
+    """How a run ended."""
+
+    steps: int
+    loss: float
+    """Running mean of the training loss."""
+    validation: dict[str, float]
+    seconds: float
+
+
+def learning_rate_at(step: int, config: LoopConfig) -> float:
+    """Linear warm-up, then half a cosine to zero at the last step."""
+    warmup = max(1, round(config.warmup_share * config.steps))
+    if step <= warmup:
+        return config.learning_rate * step / warmup
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
+
+
+def step_generator(seed: int, step: int) -> Generator:
+    """The one source of randomness of a step."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (2**63))
+
+
+def train_supervised(
+    net: nn.Module,
+    draw: Callable[[int, Generator], Batch],
+    *,
+    config: LoopConfig,
+    run_dir: Path,
+    identity: str,
+    validate: Callable[[nn.Module], dict[str, float]] = lambda _net: {},
+    on_log: Callable[[dict[str, Any]], None] = lambda _row: None,
+) -> tuple[nn.Module, LoopResult]:
+    """Train `net`; resumes from `run_dir/checkpoint.pt` when one of the same `identity` is there.
+
+    Args:
+        net: maps images to logits; `forward_with_mask` is used when the batches carry masks.
+        draw: batch for (step, generator); must depend on nothing else.
+        config: schedule.
+        run_dir: gets `log.jsonl` and `checkpoint.pt`.
+        identity: names data and settings; a checkpoint of another identity is refused.
+        validate: metrics of the averaged net.
+        on_log: called with every logged row.
+
+    Returns:
+        The averaged net in eval mode and the result.
+
+    Raises:
+        DivergedError: the loss is not finite.
+        CheckpointError: the checkpoint is of another run or unreadable.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    net = net.to(memory_format=torch.channels_last)
+    averaged = copy.deepcopy(net).requires_grad_(False)
+    optimiser = _optimiser(net, config)
+    key = identity + json.dumps(asdict(config), sort_keys=True)
+    state = _load_checkpoint(run_dir / "checkpoint.pt", key)
+    first, mean_loss, validation, spent = 1, math.nan, {}, 0.0
+    if state is not None:
+        net.load_state_dict(state["net"])
+        averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        first, mean_loss, validation, spent = state["step"] + 1, state["mean_loss"], state["validation"], state["seconds"]
+    started = time.monotonic() - spent
+    batches = _prefetched(draw, range(first, config.steps + 1), config.seed)
+    for step, batch in batches:
+        net.train()
+        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout draws from the global generator
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, config)
+        loss = _loss(net, batch, config)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"loss at step {step} is {value}; lower the learning rate (now {learning_rate_at(step, config):.2g}) or check the images"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm)
+        optimiser.step()
+        _average(averaged, net, min(config.ema, step / (step + 10)))
+        mean_loss = value if math.isnan(mean_loss) else 0.98 * mean_loss + 0.02 * value
+        last = step == config.steps
+        row: dict[str, Any] = {}
+        if step % config.validate_every == 0 or last:
+            validation = validate(averaged.eval())
+            row = dict(validation)
+        if row or step % config.log_every == 0:
+            row = {"step": step, "loss": round(mean_loss, 5), "seconds": round(time.monotonic() - started, 1), **row}
+            with (run_dir / "log.jsonl").open("a") as handle:
+                handle.write(json.dumps(row) + "\n")
+            on_log(row)
+        if step % config.checkpoint_every == 0 or last:
+            _save_checkpoint(
+                run_dir / "checkpoint.pt",
+                {
+                    "key": key,
+                    "step": step,
+                    "net": net.state_dict(),
+                    "averaged": averaged.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "mean_loss": mean_loss,
+                    "validation": validation,
+                    "seconds": time.monotonic() - started,
+                },
+            )
+    return averaged.eval(), LoopResult(config.steps, mean_loss, validation, time.monotonic() - started)
+
+
+def _prefetched(draw: Callable[[int, Generator], Batch], steps: range, seed: int) -> Iterator[tuple[int, Batch]]:
+    """Make the next batch in a thread while the net learns from this one; the numbers do not depend on it."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch") as pool:
+        waiting: Future[Batch] | None = None
+        for step in steps:
+            batch = waiting.result() if waiting is not None else draw(step, step_generator(seed, step))
+            waiting = pool.submit(draw, step + 1, step_generator(seed, step + 1)) if step + 1 in steps else None
+            yield step, batch
+
+
+def _loss(net: nn.Module, batch: Batch, config: LoopConfig) -> Tensor:
+    images = batch.images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        if batch.masks is None:
+            logits, mask_logits = net(images), None
+        else:
+            logits, mask_logits = net.forward_with_mask(images)  # type: ignore[operator]
+    loss = fn.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+    if batch.paired and config.pair_weight > 0:
+        fake, real = logits.float().chunk(2)
+        loss = loss + config.pair_weight * fn.softplus(real - fake).mean()
+    if mask_logits is not None and batch.masks is not None:
+        target = fn.interpolate(batch.masks, size=mask_logits.shape[-2:], mode="area").squeeze(1)
+        loss = loss + config.mask_weight * fn.binary_cross_entropy_with_logits(mask_logits.float(), target)
+    return loss
+
+
+def _optimiser(net: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
+    groups = _parameter_groups(net, config.weight_decay)
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adamw": torch.optim.AdamW,
+        "adam": torch.optim.Adam,
+        "nadam": torch.optim.NAdam,
+    }
+    return kinds[config.optimiser](groups, lr=config.learning_rate)
+
+
+def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """No decay on biases and norm weights."""
+    trained = [p for p in net.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _average(averaged: nn.Module, net: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for mean, value in zip(averaged.state_dict().values(), net.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+def _save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside and rename: a kill leaves the old checkpoint whole."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)  # noqa: PTH105  Path.replace is the same call; named for what it guarantees
+
+
+def _load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except Exception as err:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({err}); delete it to start the run again") from err
+    if state.get("key") != key:
+        raise CheckpointError(f"{path}: belongs to a run with other data or settings; give another run folder or delete it")
+    return state

@@ -1,0 +1,173 @@
+"""Score videos crop by crop with the bundles of a set, real ones as they are and simulated fakes made from them.
+
+The crops, tracks, weights and nets are those of screening; only what follows (fusion, thresholds) is left open, so
+that it can be fitted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detect_core.aggregate import best_window
+from detect_core.bundle import CropSpec
+from detect_core.calibration import Fusion
+from detect_core.detectors import Detector
+from detect_core.faces.detect import FaceDetector
+
+from .errors import DataError
+from .face_pack import PACK_MARGIN
+from .reencode import reencode_h264
+from .simulators.base import Reals, Simulator
+from .split_videos import VideoRow
+from .video_faces import TrackCrops, cut_tracks, landmarks_in_crop
+
+_WIDE: Final = "wide"
+_WIDE_SPEC: Final = CropSpec(size_px=256, margin=PACK_MARGIN)
+"""Fakes are made at this side and shrunk to the net's, as a swap made in the full picture would be."""
+NUM_SIMULATED: Final = 16
+"""Crops of a track that are turned into a fake: enough for its best window, half the cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackLogits:
+    """All logits of one track."""
+
+    logits: dict[str, list[float]]
+    """Detector name -> one per crop, in time order."""
+    weights: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoLogits:
+    """All logits of one video, or of one simulated fake of it."""
+
+    file: str
+    label: int
+    group: str
+    source: str
+    generator: str
+    """Empty for real ones; simulated fakes are named `sim:<family>`, re-encoded twins of reals stay real."""
+    split: str
+    tracks: list[TrackLogits]
+
+    def track_scores(self, fusion: Fusion) -> list[float]:
+        """Best window of every track that is long enough."""
+        scores = []
+        for track in self.tracks:
+            names = list(track.logits)
+            fused = [fusion.fuse({name: track.logits[name][i] for name in names}) for i in range(len(track.weights))]
+            window = best_window(fused, track.weights)
+            if window is not None:
+                scores.append(window.z)
+        return scores
+
+
+def score_video(
+    root: Path, row: VideoRow, *, detectors: Sequence[Detector], face_detector: FaceDetector
+) -> tuple[VideoLogits, TrackCrops | None]:
+    """Score a video as it is; also its largest track with wide crops, for simulators, or None without a face."""
+    specs = {detector.bundle.name: detector.bundle.crop for detector in detectors}
+    tracks = cut_tracks(root / row.file, {**specs, _WIDE: _WIDE_SPEC}, detector=face_detector)
+    scored = [
+        TrackLogits({d.bundle.name: [float(v) for v in d.logits(t.images[d.bundle.name])] for d in detectors}, list(t.weights))
+        for t in tracks
+    ]
+    largest = max(tracks, key=lambda t: sum(box.side_px for box in t.boxes)) if tracks else None
+    return VideoLogits(row.file, row.label, row.group, row.source, row.generator, row.split, scored), largest
+
+
+def score_simulated(
+    row: VideoRow,
+    track: TrackCrops,
+    donor: TrackCrops,
+    simulator: Simulator | None,
+    *,
+    detectors: Sequence[Detector],
+    seed: int,
+    crf: int,
+) -> VideoLogits:
+    """Turn the track into a fake of one family with the same parameters in every frame, encode it and score it.
+
+    Args:
+        row: where the track comes from.
+        track: wide crops of a real video.
+        donor: wide crops of another person, for cross blends.
+        simulator: the family, or None for the untouched twin that is encoded the same way.
+        detectors: score.
+        seed: every frame draws from a generator with this seed, so that all frames get the same draws.
+        crf: x264 quality of the re-encoding.
+    """
+    step = max(1, len(track.boxes) // NUM_SIMULATED)
+    chosen = range(0, len(track.boxes), step)
+    frames = [
+        np.ascontiguousarray(track.images[_WIDE][i]) if simulator is None else _fake_frame(i, track, donor, simulator, seed) for i in chosen
+    ]
+    frames = reencode_h264(frames, crf=crf)
+    logits = {d.bundle.name: [float(v) for v in d.logits([_shrink(f, d.bundle.crop) for f in frames])] for d in detectors}
+    family = f"sim:{simulator.family}" if simulator is not None else ""
+    label = int(simulator is not None)
+    return VideoLogits(
+        f"{row.file}#{family or 'reencoded'}",
+        label,
+        row.group,
+        row.source,
+        family,
+        row.split,
+        [TrackLogits(logits, [track.weights[i] for i in chosen])],
+    )
+
+
+def save_scores(videos: Sequence[VideoLogits], path: Path, *, hashes: Mapping[str, str]) -> None:
+    """One JSON object per line; the first line names the bundles (name -> sha256) that scored."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"bundles": dict(hashes)}), *(json.dumps(asdict(video)) for video in videos)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def load_scores(path: Path, *, hashes: Mapping[str, str]) -> list[VideoLogits]:
+    """Read what `save_scores` wrote with the same bundles.
+
+    Raises:
+        DataError: the file is missing, malformed or was scored by other bundles.
+    """
+    try:
+        first, *rest = [json.loads(line) for line in path.read_text().splitlines()]
+        scored_by = first["bundles"]
+        videos = [VideoLogits(**{**row, "tracks": [TrackLogits(**track) for track in row["tracks"]]}) for row in rest]
+    except (OSError, TypeError, KeyError, ValueError) as err:
+        raise DataError(f"{path}: not a list of video scores ({err}); score the videos again") from err
+    if scored_by != dict(hashes):
+        raise DataError(f"{path}: scored by bundles {scored_by}, wanted {dict(hashes)}; score the videos again")
+    return videos
+
+
+def _fake_frame(i: int, track: TrackCrops, donor: TrackCrops, simulator: Simulator, seed: int) -> NDArray[np.uint8]:
+    other = i % len(donor.boxes)
+    images = torch.stack([_tensor(track.images[_WIDE][i]), _tensor(donor.images[_WIDE][other])])
+    points = np.stack([landmarks_in_crop(track.boxes[i], PACK_MARGIN), landmarks_in_crop(donor.boxes[other], PACK_MARGIN)])
+    fakes = simulator(Reals(images, torch.from_numpy(points)), torch.Generator().manual_seed(seed))
+    return np.asarray((fakes.images[0] * 255).round().clamp(0, 255).permute(1, 2, 0).numpy(), np.uint8)
+
+
+def _tensor(image_hwc: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image_hwc)).permute(2, 0, 1).float() / 255
+
+
+def _shrink(image_hwc: NDArray[np.uint8], spec: CropSpec) -> NDArray[np.uint8]:
+    """The bundle's crop out of a wide one."""
+    side = image_hwc.shape[0]
+    inner = round(side * spec.margin / PACK_MARGIN)
+    start = (side - inner) // 2
+    cut = image_hwc[start : start + inner, start : start + inner]
+    interpolation = cv2.INTER_AREA if inner > spec.size_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(cut, (spec.size_px, spec.size_px), interpolation=interpolation), np.uint8)
