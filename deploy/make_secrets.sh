@@ -1,0 +1,46 @@
+#!/bin/sh
+# Makes what docker-compose.yml mounts as secrets, in deploy/secrets (or in the folder that is given). What is there stays as it is.
+# The folder is yours alone (0700). The files in it are readable, because each container reads them as a user of its own.
+set -eu
+
+folder=${1:-$(dirname "$0")/secrets}
+mkdir -p "$folder"
+chmod 0700 "$folder"
+cd "$folder"
+
+random() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
+# usage: keep NAME TEXT - writes the file unless it is there
+keep() {
+    if [ ! -e "$1" ]; then
+        printf '%s' "$2" >"$1"
+        chmod 0444 "$1"
+    fi
+}
+
+keep ledger_password "$(random 24)"
+keep broker_password "$(random 24)"
+keep grafana_password "$(random 12)"
+keep ledger_url "postgresql+psycopg://veriframe:$(cat ledger_password)@ledger:5432/veriframe"
+keep broker_url "redis://:$(cat broker_password)@broker:6379/0"
+keep broker_exporter "{\"redis://broker:6379\": \"$(cat broker_password)\"}"
+
+keep webhook_secret "whsec_$(random 16 | base64 | tr -d "\n")"
+
+if [ ! -e api_key ]; then
+    printf '%s' "$(random 32)" >api_key
+    chmod 0400 api_key
+fi
+keep api_keys "[\"submit,read,review:$(printf '%s' "$(cat api_key)" | sha256sum | cut -d' ' -f1)\"]"
+
+if [ ! -e s3_credentials ]; then
+    access=$(random 10)
+    secret=$(random 20)
+    keep s3_credentials "[default]
+aws_access_key_id = $access
+aws_secret_access_key = $secret
+"
+    rm -f s3_config
+    keep s3_config "{\"identities\": [{\"name\": \"veriframe\", \"credentials\": [{\"accessKey\": \"$access\", \"secretKey\": \"$secret\"}], \"actions\": [\"Admin\", \"Read\", \"Write\", \"List\", \"Tagging\"]}]}"
+fi
+
+echo "secrets are in $(pwd); the API key is in api_key, Grafana's password for the user admin in grafana_password"
