@@ -1,0 +1,206 @@
+"""docker-compose.yml: valid, hardened, and consistent with the files it mounts. There is no docker here: it is read, not run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.integration.servers import free_port
+from workers.broker import connect, require_no_eviction, wait_for
+from workers.cli import app
+from workers.embedded import server_binary
+from workers.errors import BrokerUnavailableError
+from workers.settings import load_settings
+from workers.web.auth import parse_keys
+from workers.webhooks import secret_bytes
+
+ONE_SHOT = {"migrate", "objects-volume"}
+WITHOUT_A_SHELL = {"broker-exporter"}
+OURS = {"api", "ingest", "janitor", "worker", "worker-gpu", "migrate"}
+
+
+@pytest.fixture(scope="module")
+def compose(deploy):
+    return yaml.safe_load((deploy.parent / "docker-compose.yml").read_text())
+
+
+@pytest.fixture(scope="module")
+def services(compose):
+    return compose["services"]
+
+
+@pytest.fixture(scope="module")
+def made_secrets(deploy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("secrets")
+    for _again in range(2):  # what is there stays
+        subprocess.run(["sh", str(deploy / "make_secrets.sh"), str(folder)], check=True, capture_output=True, timeout=20)
+        first = {path.name: path.read_text() for path in folder.iterdir()}
+    return folder, first
+
+
+def test_compose_fits_its_specification(accepts):
+    accepts("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
+
+
+def test_the_parts_are_there(services):
+    assert OURS | {"broker", "ledger", "objects", "prometheus", "grafana", "alertmanager"} <= set(services)
+    assert services["worker-gpu"]["profiles"] == ["gpu"]
+    (device,) = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+
+
+def test_every_container_is_hardened(services):
+    for name, service in services.items():
+        assert re.fullmatch(r"[1-9]\d*:\d+", service["user"]), f"{name} must not run as root"
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "mem_limit" in service, name
+        assert service["pids_limit"] > 0, name
+        assert service["stop_grace_period"] == "60s", name
+        assert not {"privileged", "network_mode", "pid", "ipc", "userns_mode"} & set(service), name
+        assert not any("docker.sock" in str(volume) for volume in service.get("volumes", [])), name
+
+
+def test_every_container_has_a_healthcheck_unless_it_ends_or_cannot(services):
+    for name, service in services.items():
+        disabled = service["healthcheck"].get("disable", False)
+        assert disabled == (name in ONE_SHOT | WITHOUT_A_SHELL), name
+
+
+def test_ports_are_open_on_this_machine_only(services):
+    open_ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert open_ports
+    for port in open_ports:
+        assert port.startswith("127.0.0.1:"), port
+
+
+def test_images_have_exact_tags(services):
+    for name, service in services.items():
+        image, _, tag = service["image"].partition(":")
+        assert tag, name
+        assert tag != "latest", name
+        if image != "veriframe":
+            assert re.search(r"\d+\.\d+", tag), f"{name}: {tag} moves"
+
+
+def test_no_secret_is_written_in_the_file(services, compose):
+    for name, service in services.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|KEYS|LEDGER_URL|BROKER_URL|CREDENTIALS", variable):
+                assert str(value).startswith("/run/secrets/"), f"{name}: {variable}"
+                assert str(value).removeprefix("/run/secrets/") in service["secrets"], f"{name}: {variable} is not mounted"
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+
+
+def test_secrets_are_made_once_and_fit_each_other(compose, made_secrets, monkeypatch):
+    folder, texts = made_secrets
+    assert {path.name: path.read_text() for path in folder.iterdir()} == texts
+    assert set(compose["secrets"]) <= set(texts)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert texts["ledger_password"] in texts["ledger_url"]
+    assert texts["broker_password"] in texts["broker_url"]
+    assert json.loads(texts["broker_exporter"]) == {"redis://broker:6379": texts["broker_password"]}
+    access = re.search(r"aws_access_key_id = (\w+)", texts["s3_credentials"])
+    assert json.loads(texts["s3_config"])["identities"][0]["credentials"][0]["accessKey"] == access[1]
+
+    monkeypatch.setenv("VERIFRAME_API_KEYS", texts["api_keys"])
+    (key,) = parse_keys(load_settings().api_keys, host="0.0.0.0")
+    assert key.digest == hashlib.sha256(texts["api_key"].encode()).hexdigest()
+    assert len(secret_bytes(texts["webhook_secret"])) >= 24, "Standard Webhooks asks for 24 to 64 bytes"
+
+
+def test_the_broker_is_durable_and_never_evicts(services):
+    command = " ".join(services["broker"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+    limit = {"m": 1, "g": 1024}
+    (used,) = re.findall(r"--maxmemory (\d+)mb", command)
+    allowed = services["broker"]["mem_limit"]
+    assert int(used) <= 0.8 * int(allowed[:-1]) * limit[allowed[-1]], "AOF rewrites copy pages: leave room"
+
+
+def test_commands_exist(services):
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    for name in OURS:
+        program, command = services[name]["command"]
+        assert program == "veriframe"
+        assert command in commands
+
+
+def test_workers_end_before_they_are_killed(services, deploy):
+    assert load_settings().exit_seconds < int(services["worker"]["stop_grace_period"].removesuffix("s"))
+    for name in ("worker", "worker-gpu"):
+        own = int(services[name]["environment"]["VERIFRAME_MEMORY_LIMIT_BYTES"])
+        assert own < 0.9 * int(services[name]["mem_limit"].removesuffix("g")) * 2**30
+
+
+def test_prometheus_scrapes_services_that_exist(services, deploy):
+    config = yaml.safe_load((deploy / "prometheus" / "prometheus.yml").read_text())
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    for part in ("api", "ingest", "janitor", "worker"):
+        (found,) = jobs[f"veriframe-{part}"]["dns_sd_configs"]
+        assert set(found["names"]) <= set(services)
+        assert part in found["names"]
+        port = 8080 if part == "api" else int(services[part]["environment"]["VERIFRAME_METRICS_PORT"])
+        assert found["port"] == port
+
+
+def test_what_is_mounted_is_there(services, deploy):
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0] if isinstance(volume, str) else volume["source"]
+            if source.startswith("./"):
+                assert (deploy.parent / source).exists(), source
+
+
+def test_grafana_finds_the_board_and_its_source(services, deploy):
+    mounted = [volume.split(":")[1] for volume in services["grafana"]["volumes"] if volume.startswith("./")]
+    (provider,) = yaml.safe_load((deploy / "grafana/provisioning/dashboards/veriframe.yml").read_text())["providers"]
+    assert provider["options"]["path"] in mounted
+    (source,) = yaml.safe_load((deploy / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    assert source["type"] == "prometheus"
+    assert source["url"] == "http://prometheus:9090"
+    assert source["isDefault"]
+
+
+@pytest.mark.integration
+def test_the_brokers_command_line_gives_a_durable_broker_with_a_password(services, made_secrets, tmp_path):
+    """The command of the file, run on the Valkey server of the embedded broker."""
+    folder, texts = made_secrets
+    (tmp_path / "data").mkdir()
+    port = free_port()
+    shell, flag, command = services["broker"]["command"]
+    for there, here in (
+        ("$$", "$"),
+        ("valkey-server", str(server_binary())),
+        ("/data", str(tmp_path / "data")),
+        ("/run/secrets", str(folder)),
+    ):
+        assert there in command
+        command = command.replace(there, here)
+    with (tmp_path / "log").open("wb") as log:
+        broker = subprocess.Popen([shell, flag, f"{command} --port {port} --bind 127.0.0.1"], stdout=log, stderr=log)
+    try:
+        url = texts["broker_url"].replace("@broker:6379", f"@127.0.0.1:{port}")
+        client = connect(url)
+        wait_for(client, seconds=15)
+        require_no_eviction(client)
+        assert client.config_get("appendonly")["appendonly"] == "yes"
+        assert int(client.config_get("maxmemory")["maxmemory"]) == 768 * 2**20
+        client.close()
+        with pytest.raises(BrokerUnavailableError):
+            wait_for(connect(f"redis://127.0.0.1:{port}/0"), seconds=0.1)
+    finally:
+        broker.terminate()
+        broker.wait(timeout=10)

@@ -1,0 +1,161 @@
+"""The whole library on real decoding, real faces and the shipped bundles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import astronaut_pictures, moving_pictures, write_clip
+from detect_core.bundle import SHIPPED_ROOT
+from detect_core.calibration import load_bundle_set
+from detect_core.errors import BundleIntegrityError, BundleNotFoundError, CorruptContainerError, DetectorError, ScreeningCancelled
+from detect_core.options import DecodeLimits, ScreeningOptions
+from detect_core.pipeline import Screener
+from detect_core.structs import Verdict
+
+OPTIONS = ScreeningOptions(num_frames=16)
+
+
+@pytest.fixture(scope="module")
+def screener() -> Iterator[Screener]:
+    made = Screener.load(options=OPTIONS)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "portrait.mp4"
+    write_clip(path, astronaut_pictures(50))
+    return path
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "crowd.mp4"
+    write_clip(path, [np.hstack([picture, picture[:, ::-1]]) for picture in astronaut_pictures(30)])
+    return path
+
+
+def judge(screener: Screener, path: Path) -> Verdict:
+    with path.open("rb") as file:
+        return screener.screen(file)
+
+
+def test_a_portrait_gets_a_measured_verdict_with_everything_that_explains_it(screener: Screener, portrait: Path) -> None:
+    verdict = judge(screener, portrait)
+
+    assert verdict.verdict in ("authentic", "suspicious", "manipulated")
+    assert verdict.p_fake is not None
+    (track,) = verdict.tracks
+    assert track.num_crops == verdict.sampling.num_decoded == 16
+    assert track.worst is not None
+    assert verdict.sentence
+    assert verdict.bundle_set.startswith("default@")
+    assert {report.state for report in verdict.detectors if report.name != "xception"} == {"scored"}
+    assert [report.state for report in verdict.detectors if report.name == "xception"] == ["not_loaded"]
+    assert verdict.evidence
+    assert all(each.thumbnail_jpeg is not None and each.thumbnail_jpeg.startswith(b"\xff\xd8") for each in verdict.evidence)
+    assert {"decode", "detect", "crop", "classify"} <= verdict.stage_seconds.keys()
+
+
+def test_evidence_boxes_lie_on_the_face_in_full_size_pixels(screener: Screener, portrait: Path) -> None:
+    verdict = judge(screener, portrait)
+    for moment in verdict.evidence:
+        x0, y0, x1, y1 = moment.xyxy
+        assert 0 < x0 < x1 < verdict.video.width_px
+        assert 60 < x1 - x0 < 200
+        assert abs((y0 + y1) / 2 - verdict.video.height_px / 2) < 100
+
+
+def test_the_same_file_gets_the_same_verdict_alone_and_among_others(screener: Screener, portrait: Path, crowd: Path) -> None:
+    alone = judge(screener, portrait)
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda path: judge(screener, path), [portrait, crowd, portrait, crowd, portrait, crowd]))
+
+    for verdict in (together[0], together[2], together[4]):
+        assert verdict.verdict == alone.verdict
+        assert verdict.p_fake == pytest.approx(alone.p_fake, abs=1e-4)
+
+
+def test_two_faces_are_two_tracks(screener: Screener, crowd: Path) -> None:
+    assert len(judge(screener, crowd).tracks) == 2
+
+
+def test_a_video_without_a_face_is_inconclusive_and_unscored(screener: Screener, tmp_path: Path) -> None:
+    write_clip(tmp_path / "none.mp4", moving_pictures(30))
+    verdict = judge(screener, tmp_path / "none.mp4")
+
+    assert (verdict.verdict, verdict.p_fake, verdict.reason_codes) == ("inconclusive", None, ("NO_FACE",))
+    assert {report.state for report in verdict.detectors} <= {"no_crops", "not_loaded"}
+
+
+def test_a_face_in_too_few_frames_is_inconclusive_and_says_so(screener: Screener, tmp_path: Path) -> None:
+    write_clip(tmp_path / "short.mp4", [*astronaut_pictures(2), *moving_pictures(14, size=(480, 360))])
+    verdict = judge(screener, tmp_path / "short.mp4")
+
+    assert (verdict.verdict, verdict.p_fake, verdict.reason_codes) == ("inconclusive", None, ("TOO_FEW_FRAMES",))
+    assert "2 of 16 frames" in verdict.sentence
+
+
+def test_faces_that_are_too_small_are_named(screener: Screener, tmp_path: Path) -> None:
+    write_clip(tmp_path / "small.mp4", astronaut_pictures(16, size=(240, 180), zoom=0.55))
+    verdict = judge(screener, tmp_path / "small.mp4")
+
+    assert (verdict.verdict, verdict.p_fake) == ("inconclusive", None)
+    assert verdict.reason_codes[0] in ("FACE_TOO_SMALL", "NO_FACE")
+
+
+def test_a_window_at_a_time_gives_the_same_verdict_as_all_at_once(screener: Screener, portrait: Path) -> None:
+    whole = judge(screener, portrait)
+    narrow = Screener(screener.bundle_set, options=ScreeningOptions(num_frames=16, decode=DecodeLimits(hold_bytes=1_500_000)))
+    windowed = judge(narrow, portrait)
+    narrow.close()
+
+    assert windowed.sampling.pts_seconds == whole.sampling.pts_seconds
+    assert windowed.p_fake == pytest.approx(whole.p_fake, abs=0.05)
+
+
+def test_a_refused_file_raises_and_the_screener_lives_on(screener: Screener, portrait: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(portrait.read_bytes()[:5000])
+    with pytest.raises(CorruptContainerError):
+        judge(screener, broken)
+    assert judge(screener, portrait).p_fake is not None
+
+
+def test_cancel_and_deadline_end_a_screening(screener: Screener, portrait: Path) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with portrait.open("rb") as file, pytest.raises(ScreeningCancelled):
+        screener.screen(file, cancel=cancel)
+    with portrait.open("rb") as file, pytest.raises(DetectorError, match="deadline"):
+        screener.screen(file, deadline_seconds=0.001)
+
+
+def test_a_missing_or_altered_bundle_stops_the_start(tmp_path: Path) -> None:
+    copy = tmp_path / "bundles"
+    shutil.copytree(SHIPPED_ROOT, copy)
+    shard = next(copy.rglob("*.safetensors"))
+    payload = bytearray(shard.read_bytes())
+    payload[len(payload) // 2] ^= 1
+    shard.write_bytes(payload)
+    with pytest.raises(BundleIntegrityError, match="sha256"):
+        load_bundle_set(copy / "default.json")
+    shard.unlink()
+    with pytest.raises(BundleNotFoundError):
+        load_bundle_set(copy / "default.json")
+
+
+def test_the_shipped_set_states_how_its_thresholds_were_found() -> None:
+    document = json.loads((SHIPPED_ROOT / "default.json").read_text())
+    protocol = document["protocol"]
+    assert protocol["num_real_videos"] > 0
+    assert 0 <= protocol["fpr_at_t_fake"] <= protocol["fpr_upper_95"] <= 1

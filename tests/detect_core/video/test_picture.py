@@ -1,0 +1,43 @@
+"""A crop cut from part of the planes equals the crop cut from the whole converted picture."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from builders import moving_pictures
+from detect_core.video import picture
+
+
+@pytest.mark.parametrize("size", [(324, 240), (321, 241)], ids=["even", "odd"])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize(
+    "pixel_format", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "gray", "nv12", "gbrp", "yuva420p"]
+)
+def test_a_part_converted_alone_has_the_pixels_of_the_whole(pixel_format: str, rotation: int, size: tuple[int, int]) -> None:
+    frame = av.VideoFrame.from_ndarray(moving_pictures(1, size=size)[0], format="rgb24").reformat(format=pixel_format)
+    whole = picture.small_rgb(frame, long_side_px=10_000, rotation=rotation)
+
+    for centre, side in (((100, 90), 60), ((37, 141), 51), ((120, 120), 100), ((0, 0), 64), ((999, 999), 32)):
+        crop, _ = picture.cut_square(frame, rotation=rotation, centre_xy=centre, side=0, size_px=side, native=True)
+        expected = padded(whole, centre, side)
+        assert int(np.abs(crop.astype(int) - expected.astype(int)).max()) <= 2
+
+
+def padded(whole: np.ndarray, centre: tuple[int, int], size: int) -> np.ndarray:
+    rows = np.clip(np.arange(size) + round(centre[1] - size / 2), 0, whole.shape[0] - 1)
+    columns = np.clip(np.arange(size) + round(centre[0] - size / 2), 0, whole.shape[1] - 1)
+    return whole[np.ix_(rows, columns)]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quarter_turns"), [(0.0, 0), (90.0, 90), (-90.0, 270), (179.6, 180), (float("nan"), 0), (-(2.0**63), 0)]
+)
+def test_rotation_is_one_of_four_or_none(degrees: float, quarter_turns: int) -> None:
+    class Marked:
+        rotation = degrees
+
+    assert picture.rotation_of(Marked()) % 90 == 0
+    if abs(degrees) <= 360 or degrees != degrees:
+        assert picture.rotation_of(Marked()) == quarter_turns

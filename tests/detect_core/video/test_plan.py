@@ -1,0 +1,52 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detect_core.video.plan import PacketFact, plan_runs
+
+
+def group(first_pts: int, *, length: int) -> list[PacketFact]:
+    """A closed group: key, then alternating reference and unreferenced pictures."""
+    return [PacketFact(pts=first_pts + i, is_key=i == 0, is_discardable=i % 2 == 1) for i in range(length)]
+
+
+PACKETS = group(0, length=10) + group(10, length=10) + group(20, length=10)
+
+
+def test_groups_without_a_wanted_frame_are_not_decoded() -> None:
+    runs = plan_runs(PACKETS, wanted=[22])
+
+    assert [run.numbers for run in runs] == [(20, 22)]
+
+
+def test_unreferenced_pictures_are_dropped_unless_wanted() -> None:
+    (run,) = plan_runs(PACKETS, wanted=[5])
+
+    assert run.numbers == (0, 2, 4, 5)
+    assert run.wanted_pts == {5}
+
+
+def test_frames_of_one_group_share_one_run() -> None:
+    runs = plan_runs(PACKETS, wanted=[12, 14, 28])
+
+    assert [run.numbers[0] for run in runs] == [10, 20]
+    assert runs[0].wanted_pts == {12, 14}
+
+
+def test_a_leading_picture_is_decoded_from_the_group_before_its_key() -> None:
+    # Given an open group: the picture after the second key (in decode order) is shown before it
+    packets = [PacketFact(0, True, False), PacketFact(3, False, False), PacketFact(10, True, False), PacketFact(8, False, True)]
+
+    (run,) = plan_runs(packets, wanted=[3])
+
+    assert run.numbers == (0, 1, 2, 3)
+
+
+@given(st.sets(st.integers(min_value=0, max_value=29), min_size=1))
+def test_every_run_starts_at_a_key_and_holds_every_reference_up_to_its_last_frame(wanted: set[int]) -> None:
+    runs = plan_runs(PACKETS, wanted=wanted)
+
+    assert set().union(*(run.wanted_pts for run in runs)) == {PACKETS[n].pts for n in wanted}
+    for run in runs:
+        assert PACKETS[run.numbers[0]].is_key
+        needed = {n for n in range(run.numbers[0], run.numbers[-1] + 1) if not PACKETS[n].is_discardable}
+        assert needed <= set(run.numbers)

@@ -1,0 +1,35 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detect_core.errors import OptionError
+from detect_core.video.sample import sample_indices
+
+
+def test_spreads_evenly_over_time_not_over_frames() -> None:
+    # Given a second of 100 frames followed by nine seconds of 9 frames
+    times = [i / 100 for i in range(100)] + [1.0 + i for i in range(9)]
+
+    chosen = [times[i] for i in sample_indices(8, times_seconds=times)]
+
+    assert sum(t < 1.0 for t in chosen) <= 1
+    assert max(chosen) == pytest.approx(8.0, abs=1.0)
+
+
+@given(
+    gaps=st.lists(st.floats(min_value=0.0, max_value=5.0), min_size=1, max_size=80),
+    num_frames=st.integers(min_value=1, max_value=100),
+)
+def test_gives_distinct_ascending_indices_and_never_more_than_there_are(gaps: list[float], num_frames: int) -> None:
+    times = [sum(gaps[: i + 1]) for i in range(len(gaps))]
+
+    chosen = sample_indices(num_frames, times_seconds=times)
+
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(num_frames, len(times))
+    assert all(0 <= i < len(times) for i in chosen)
+
+
+def test_refuses_to_sample_nothing() -> None:
+    with pytest.raises(OptionError):
+        sample_indices(0, times_seconds=[0.0])

@@ -1,0 +1,213 @@
+"""Broker start-up checks and the inbox, on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import redis
+
+from tests.chaos.world import raw_message
+from tests.integration.servers import RedisServer, missing
+from workers import embedded
+from workers.broker import RedisDispatcher, connect, dispatch_queue, require_no_eviction, wait_for
+from workers.embedded import EmbeddedBroker
+from workers.errors import (
+    AlreadyRunningError,
+    BrokerPolicyError,
+    BrokerUnavailableError,
+    DiskFullError,
+    PortInUseError,
+    SettingsError,
+)
+from workers.ingest import GROUP, STREAM, Ingest
+from workers.intake import Intake
+from workers.ledger import Ledger
+from workers.metrics import Metrics
+
+pytestmark = pytest.mark.integration
+
+
+class Reader:
+    """One ingest on a real broker and an in-memory ledger."""
+
+    def __init__(self, server: RedisServer, ledger: Ledger, owner: str, **options) -> None:
+        self.client, self.metrics = connect(server.url), Metrics()
+        self.dispatcher = RedisDispatcher(self.client, bound=10)
+        intake = Intake(ledger, self.dispatcher, metrics=self.metrics, resend_seconds=30, backlog_limit=10_000)
+        self.ingest = Ingest(self.client, ledger, intake, metrics=self.metrics, owner=owner, **options)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "allkeys-random"])
+def test_a_broker_that_may_forget_is_refused(tmp_path, policy):
+    if RedisServer.binary() is None:
+        missing("redis-server")
+    server = RedisServer(tmp_path, **{"maxmemory-policy": policy}).start()
+    client = connect(server.url)
+    with pytest.raises(BrokerPolicyError, match="noeviction"):
+        require_no_eviction(client)
+    client.close()
+    server.stop()
+
+
+def test_a_good_broker_is_taken_and_an_absent_one_is_typed(redis_server):
+    client = connect(redis_server.url)
+    require_no_eviction(client)
+    client.close()
+    nobody = connect("redis://127.0.0.1:1/0")
+    with pytest.raises(BrokerUnavailableError):
+        wait_for(nobody, seconds=0.3)
+    with pytest.raises(SettingsError):
+        connect("amqp://host")
+
+
+def test_the_inbox_is_drained_in_order_and_hints_stop_at_the_bound(redis_server, ledger):
+    reader = Reader(redis_server, ledger, "r1")
+    for number in range(30):
+        reader.client.lpush("default", raw_message(f"v{number:02d}"))
+    assert reader.ingest.step() == 30
+    assert reader.client.llen("default") == 0
+    assert ledger.count_waiting() == 30
+    assert reader.client.llen(dispatch_queue("default")) == 10
+    assert len(ledger.take_due(route="default", page=100, resend_seconds=60)) == 20  # only those without a hint are due now
+
+
+def test_a_reader_that_dies_before_removing_loses_and_doubles_nothing(redis_server, ledger, monkeypatch):
+    first, second = Reader(redis_server, ledger, "r1"), Reader(redis_server, ledger, "r2")
+    for number in range(5):
+        first.client.lpush("bulk", raw_message(f"v{number}"))
+
+    def die(*_args, **_kwargs):
+        raise BrokerUnavailableError("killed here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(first.client, "pipeline", die)  # rows are committed, nothing is removed or hinted
+        with pytest.raises(BrokerUnavailableError):
+            first.ingest.step()
+    assert first.client.llen("bulk") == 5
+    assert ledger.count_waiting() == 5
+    assert second.ingest.step() == 0  # the dead reader's lock still holds
+    first.client.delete("veriframe.ingest.lock")
+    assert second.ingest.step() == 5
+    assert second.client.llen("bulk") == 0
+    assert ledger.count_waiting() == 5
+
+
+def test_a_full_broker_can_still_be_drained(tmp_path, ledger):
+    if RedisServer.binary() is None:
+        missing("redis-server")
+    server = RedisServer(tmp_path, maxmemory=str(6 * 1024 * 1024)).start()
+    client = redis.Redis(port=server.port)
+    reader = Reader(server, ledger, "r1")
+    assert reader.ingest.step() == 0  # lock and group exist before the flood
+    pushed = 0
+
+    def flood():
+        nonlocal pushed
+        while pushed < 100_000:
+            client.lpush("default", raw_message(f"v{pushed}"))
+            pushed += 1
+
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        flood()
+    stop = threading.Event()
+    thread = threading.Thread(target=reader.ingest.run, args=(stop,))
+    thread.start()
+    end = time.monotonic() + 30
+    while client.llen("default") and time.monotonic() < end:
+        time.sleep(0.1)
+    stop.set()
+    thread.join()
+    assert ledger.count_waiting() == pushed
+    server.stop()
+
+
+def test_stream_entries_of_a_dead_reader_are_claimed(redis_server, ledger):
+    client = connect(redis_server.url)
+    event = {"specversion": "1.0", "type": "t", "source": "/u", "id": "1", "subject": "vid_1", "data": {}}
+    client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    client.xadd(STREAM, {"event": json.dumps(event)})
+    client.xreadgroup(GROUP, "dead", {STREAM: ">"})
+    reader = Reader(redis_server, ledger, "alive", stream_idle_seconds=0.2)
+    time.sleep(0.3)
+    assert reader.ingest.step() == 1
+    assert ledger.latest_job("vid_1") is not None
+    assert client.xpending(STREAM, GROUP)["pending"] == 0
+    client.close()
+
+
+def test_the_embedded_broker_keeps_what_it_holds(tmp_path):
+    with EmbeddedBroker(tmp_path) as broker:
+        client = connect(broker.url)
+        require_no_eviction(client)
+        client.lpush("default", "kept")
+        client.close()
+    with EmbeddedBroker(tmp_path) as broker:
+        client = connect(broker.url)
+        assert client.lrange("default", 0, -1) == [b"kept"]
+        client.close()
+
+
+def test_a_torn_tail_of_the_append_only_file_is_survived(tmp_path):
+    with EmbeddedBroker(tmp_path) as broker:
+        client = connect(broker.url)
+        for number in range(100):
+            client.lpush("default", f"message-{number}")
+        client.close()
+    [log] = (tmp_path / "broker" / "appendonlydir").glob("*.incr.aof")
+    with log.open("r+b") as file:
+        file.truncate(log.stat().st_size - 7)  # as a power cut in the middle of a write leaves it
+    with EmbeddedBroker(tmp_path) as broker:
+        client = connect(broker.url)
+        assert client.llen("default") == 99
+        client.close()
+
+
+def test_a_second_system_on_the_same_folder_is_refused(tmp_path):
+    with EmbeddedBroker(tmp_path), pytest.raises(AlreadyRunningError, match="VERIFRAME_STATE_DIR"):
+        EmbeddedBroker(tmp_path).start()
+
+
+def test_a_taken_port_and_a_full_disk_are_sentences(tmp_path, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        broker = EmbeddedBroker(tmp_path / "a", port=taken.getsockname()[1])
+        with pytest.raises(PortInUseError, match="VERIFRAME_EMBEDDED_BROKER_PORT"):
+            broker.start()
+        broker.stop()
+    real = os.statvfs(tmp_path)
+    monkeypatch.setattr(embedded.os, "statvfs", lambda _path: os.statvfs_result((*real[:3], 1, 1, *real[5:])))
+    with pytest.raises(DiskFullError, match="free some space"):
+        EmbeddedBroker(tmp_path / "b").start()
+
+
+def test_the_embedded_broker_ends_with_its_parent(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from workers.embedded import EmbeddedBroker\n"
+        f"broker = EmbeddedBroker(Path({str(tmp_path)!r})); broker.start(); print(broker.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < end:  # noqa: PTH110
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{pid}")  # noqa: PTH110

@@ -1,0 +1,93 @@
+"""The ledger's whole protocol on a real Postgres server: the very tests that run on SQLite, with another fixture."""
+
+from __future__ import annotations
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import make_url
+
+from tests.workers.test_ledger import (  # noqa: F401
+    test_a_claim_is_exclusive_and_terminal_states_stay,
+    test_a_clock_ahead_expires_no_lease,
+    test_a_crash_suspect_goes_to_the_isolate_route,
+    test_a_malformed_message_is_recorded_once,
+    test_a_retry_waits_its_delay_and_a_release_does_not_count,
+    test_a_stale_worker_writes_nothing,
+    test_batch_with_a_repeated_id_makes_one_job,
+    test_due_rows_come_oldest_first_once_per_resend_time,
+    test_fifty_threads_with_one_id_make_one_job,
+    test_idempotency_key_gives_the_job_back_or_refuses_another_request,
+    test_one_leader_at_a_time_by_the_database_clock,
+    test_outbox_postpones_and_gives_up_with_a_dead_letter,
+    test_queue_facts_see_live_rows_only,
+    test_renewal_keeps_a_lease_and_tells_what_is_lost,
+    test_retention_removes_finished_jobs_and_keeps_verdicts,
+    test_same_video_twice_is_one_job,
+    test_the_same_judgement_is_published_once,
+    test_three_dead_leases_poison_a_video_and_say_so_once,
+    test_verdicts_are_listed_by_cursor,
+)
+from workers.errors import LedgerUnavailableError
+from workers.ledger import Ledger, Submission, migrate
+from workers.ledger.engine import make_engine
+from workers.ledger.schema import metadata
+from workers.messages import EnqueueRequest
+
+pytestmark = pytest.mark.integration
+NUMBER = iter(range(10_000))
+
+
+@pytest.fixture
+def url(postgres):
+    """A fresh database."""
+    name = f"test_{next(NUMBER)}"
+    admin = create_engine(postgres.url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"create database {name}"))
+    admin.dispose()
+    return make_url(postgres.url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def ledger(url):
+    opened = Ledger.open(url)
+    yield opened
+    opened.close()
+
+
+def test_migrations_go_up_and_down_and_match_the_tables(url):
+    engine = make_engine(url)
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    migrate.downgrade(engine)
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    migrate.upgrade(engine)
+    migrate.require_current(engine)
+    engine.dispose()
+
+
+def test_a_plain_postgres_url_is_taken(url):
+    ledger = Ledger.open(url.replace("postgresql+psycopg", "postgresql"))
+    assert ledger.count_waiting() == 0
+    ledger.close()
+
+
+def test_a_database_that_is_down_is_a_typed_error():
+    engine = make_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+    with pytest.raises(LedgerUnavailableError, match="resumes by itself"):
+        Ledger(engine).submit(Submission(request=EnqueueRequest(video_id="a"), door="cli"))
+    engine.dispose()
+
+
+def test_a_restarted_database_costs_no_request(url, ledger, postgres):
+    ledger.submit(Submission(request=EnqueueRequest(video_id="before"), door="cli"))
+    admin = create_engine(postgres.url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        name = make_url(url).database
+        connection.execute(text("select pg_terminate_backend(pid) from pg_stat_activity where datname = :name"), {"name": name})
+    admin.dispose()
+    ledger.submit(Submission(request=EnqueueRequest(video_id="after"), door="cli"))
+    assert ledger.count_waiting() == 2

@@ -1,0 +1,108 @@
+"""Calibration on made-up scores: order kept, reals safe, document readable by the worker's own loader."""
+
+import json
+
+import numpy as np
+import pytest
+
+from detect_core.bundle import CropSpec, save_bundle
+from detect_core.calibration import Fusion, load_bundle_set
+from detect_core.nets import build_net
+from training.calibrate import calibrate, fit_beta, fit_platt, set_document, video_scores
+from training.errors import DataError
+from training.video_scores import TrackLogits, VideoLogits, load_scores, save_scores
+
+FUSION = Fusion(kind="max", offsets={"blend": 0.0}, weights={})
+
+
+def video(z, *, label=0, name="v", tracks=1, rng=None, generator=""):
+    rng = rng or np.random.default_rng(0)
+    made = [TrackLogits({"blend": [float(v) for v in rng.normal(z, 0.3, 12)]}, [1.0] * 12) for _ in range(tracks)]
+    return VideoLogits(name, label, name, "toy", generator, "test", made)
+
+
+def population(seed=0):
+    rng = np.random.default_rng(seed)
+    reals = [video(rng.normal(-1.5, 0.6), name=f"r{i}", rng=rng) for i in range(40)]
+    fakes = [video(rng.normal(1.5, 0.8), label=1, name=f"f{i}", rng=rng, generator="sim:toy") for i in range(40)]
+    return reals, fakes
+
+
+def test_no_real_video_of_the_calibration_is_called_manipulated():
+    reals, fakes = population()
+    fitted = calibrate(reals, fakes, fusion=FUSION, headroom=1.0)
+    z = np.array(video_scores(reals, FUSION, fitted.beta), float)
+    p = 1 / (1 + np.exp(-(fitted.platt_a * z + fitted.platt_c)))
+    assert fitted.num_false == 0
+    assert p.max() < fitted.t_fake
+    assert fitted.t_review <= fitted.t_fake
+    assert (p >= fitted.t_review).mean() <= 0.2
+    assert fitted.num_real_videos == 40
+
+
+def test_platt_recovers_known_parameters():
+    rng = np.random.default_rng(1)
+    z = rng.normal(0, 2, 20_000)
+    y = rng.random(20_000) < 1 / (1 + np.exp(-(1.7 * z - 0.4)))
+    balanced = np.concatenate([np.flatnonzero(y)[:8000], np.flatnonzero(~y)[:8000]])
+    a, c = fit_platt(z[balanced], y[balanced])
+    assert a == pytest.approx(1.7, rel=0.1)
+    assert abs(c) < 0.6
+
+
+def test_beta_is_the_mean_excess_of_an_exponential_tail():
+    scores = np.random.default_rng(2).exponential(0.5, 50_000)
+    assert fit_beta(scores) == pytest.approx(0.5, rel=0.1)
+    with pytest.raises(DataError, match="at least 10"):
+        fit_beta([1.0, 2.0])
+
+
+def test_a_crowd_pays_for_its_draws_and_no_track_is_no_score():
+    rng = np.random.default_rng(3)
+    alone, crowd = video(1.0, rng=rng), video(1.0, tracks=6, rng=rng)
+    one, many = video_scores([alone, crowd], FUSION, 0.0), video_scores([alone, crowd], FUSION, 0.5)
+    assert many[0] == one[0]
+    assert many[1] == pytest.approx(one[1] - 0.5 * np.log(6))
+    assert video_scores([VideoLogits("x", 0, "x", "toy", "", "test", [])], FUSION, 0.5) == [None]
+
+
+def test_the_set_document_is_what_the_worker_loads(tmp_path):
+    net = build_net("blend_resnet", widths=(4, 4, 8, 8), units=(1, 1, 1))
+    options = {"widths": [4, 4, 8, 8], "units": [1, 1, 1]}
+    bundle = save_bundle(
+        tmp_path / "blend",
+        net,
+        name="blend",
+        version="1",
+        detector="blend",
+        net="blend_resnet",
+        net_options=options,
+        crop=CropSpec(size_px=32, margin=1.3),
+        temperature=1.0,
+        card={},
+    )
+    fitted = calibrate(*population(), fusion=FUSION, headroom=1.0)
+    document = set_document(
+        name="default",
+        bundles=[{"name": "blend", "path": "blend", "sha256": bundle.sha256}],
+        optional=["xception"],
+        fusion=FUSION,
+        calibration=fitted,
+        dataset_sha256="0" * 64,
+        date="2026-01-01",
+    )
+    (tmp_path / "default.json").write_text(json.dumps(document))
+    loaded = load_bundle_set(tmp_path / "default.json")
+    assert loaded.missing == ("xception",)
+    assert loaded.calibration.t_fake == pytest.approx(fitted.t_fake, abs=1e-4)
+    assert document["protocol"]["fpr_upper_95"] == pytest.approx(0.0722, abs=1e-3)
+
+
+def test_scores_of_other_bundles_are_refused(tmp_path):
+    reals, _ = population()
+    save_scores(reals, tmp_path / "s.jsonl", hashes={"blend": "a"})
+    assert load_scores(tmp_path / "s.jsonl", hashes={"blend": "a"}) == reals
+    with pytest.raises(DataError, match="scored by bundles"):
+        load_scores(tmp_path / "s.jsonl", hashes={"blend": "b"})
+    with pytest.raises(DataError, match="not a list of video scores"):
+        load_scores(tmp_path / "missing.jsonl", hashes={})

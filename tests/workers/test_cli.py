@@ -1,0 +1,130 @@
+"""The command line: exit statuses, one sentence per refusal, one JSON object per file."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detect_core.errors import DecodeTimeoutError, NotMediaError
+from detect_core.structs import Sampling, Verdict, VideoInfo
+from workers.scan import EXIT_FAILED, run_scan
+
+ROOT = Path(__file__).parents[2]
+
+
+class ByName:
+    """A screener whose answer is in the file."""
+
+    def __init__(self) -> None:
+        self.closed, self.calls = False, 0
+
+    def screen(self, file, **_options):
+        self.calls += 1
+        content = file.read()
+        if content == b"broken":
+            raise NotMediaError("these bytes are no video: send an mp4, mkv or webm")
+        if content == b"slow":
+            raise DecodeTimeoutError("too slow")
+        return Verdict(
+            verdict="inconclusive",
+            p_fake=None,
+            reason_codes=("NO_FACE",),
+            sentence="no face was found",
+            video=VideoInfo(64, 64, 1.0, 25, 1, "h264", "mp4", "yuv420p", 0),
+            sampling=Sampling("uniform", 8, 8, 0, (0.0,)),
+        )
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = {}
+    for name in ("good", "broken", "slow"):
+        paths[name] = tmp_path / f"{name}.mp4"
+        paths[name].write_bytes(name.encode())
+    return paths
+
+
+def test_json_is_one_object_per_file_and_a_failure_does_not_stop_the_rest(files, capsys):
+    screener = ByName()
+    status = run_scan([files["broken"], files["good"]], as_json=True, load=lambda: screener)
+    broken, good = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert status == EXIT_FAILED
+    assert (broken["state"], broken["error"]["code"], broken["score"]) == ("failed", "NOT_MEDIA", None)
+    assert (good["state"], good["verdict"], good["score"]["p_fake"], good["reason_codes"]) == (
+        "complete",
+        "inconclusive",
+        None,
+        ["NO_FACE"],
+    )
+    assert screener.closed
+
+
+def test_inconclusive_counts_as_judged(files):
+    assert run_scan([files["good"]], as_json=True, load=ByName) == 0
+
+
+def test_a_timeout_is_tried_once_more(files):
+    screener = ByName()
+    assert run_scan([files["slow"]], as_json=True, load=lambda: screener) == EXIT_FAILED
+    assert screener.calls == 2
+
+
+def test_a_missing_file_is_a_failure_with_a_sentence(tmp_path, capsys):
+    assert run_scan([tmp_path / "nobody.mp4"], as_json=True, load=ByName) == EXIT_FAILED
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "FETCH_NOT_FOUND"
+
+
+def test_the_table_uses_words_for_people(files, capsys):
+    run_scan([files["good"], files["broken"]], as_json=False, load=ByName)
+    shown = capsys.readouterr().out
+    assert "cannot tell" in shown
+    assert "failed" in shown
+
+
+def veriframe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-m", "workers", *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_wrong_usage_exits_2():
+    assert veriframe("scan").returncode == 2
+    assert veriframe("fly").returncode == 2
+
+
+def test_an_impossible_setting_is_one_sentence(tmp_path):
+    done = veriframe("verdict", "a", VERIFRAME_CONCURRENCY="none", VERIFRAME_STATE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "INVALID_SETTINGS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = veriframe("up", "--port", str(taken.getsockname()[1]), VERIFRAME_STATE_DIR=str(tmp_path))
+    assert (done.returncode, "PORT_IN_USE" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_asking_before_anything_was_set_up_says_what_to_do(tmp_path):
+    done = veriframe("verdict", "a", VERIFRAME_STATE_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "veriframe migrate" in done.stderr
+    assert veriframe("migrate", VERIFRAME_STATE_DIR=str(tmp_path)).returncode == 0
+    done = veriframe("verdict", "a", VERIFRAME_STATE_DIR=str(tmp_path))
+    assert "UNKNOWN_VIDEO" in done.stderr
+
+
+def test_commands_for_people_do_not_load_the_model_stack():
+    code = "import sys, workers.cli, workers.services, workers.web.app, workers.ingest, workers.janitor; print([m for m in ('torch', 'celery', 'av') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,90 @@
+"""s3 sources against a server on loopback that speaks the two requests of the protocol that a fetch needs."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from workers.errors import MediaGoneError, MediaUnavailableError
+from workers.settings import Settings
+from workers.sources import ConfiguredSources
+
+CONTENT = b"moving pictures" * 100_000
+
+
+class ObjectStore(BaseHTTPRequestHandler):
+    """One bucket with one object."""
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        if self.path.split("?")[0] != "/uploads/vid.mp4":
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        first, last = 0, len(CONTENT) - 1
+        if asked := self.headers.get("Range"):
+            start, _, stop = asked.removeprefix("bytes=").partition("-")
+            first, last = int(start), min(int(stop or last), last)
+        part = CONTENT[first : last + 1]
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(CONTENT)}")
+        self.send_header("ETag", f'"{hashlib.md5(CONTENT).hexdigest()}"')
+        self.send_header("Last-Modified", "Fri, 20 Nov 2026 09:00:00 GMT")
+        self.end_headers()
+        if body:
+            self.wfile.write(part)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[ConfiguredSources]:
+    s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    s3fs.S3FileSystem.clear_instance_cache()  # it keeps the endpoint of its first use
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ObjectStore)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield ConfiguredSources(Settings(s3_allowed_buckets=("uploads",)), temp_dir=tmp_path)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_an_object_is_copied_and_hashed(sources: ConfiguredSources) -> None:
+    media = sources.fetch("vid", source="s3://uploads/vid.mp4", content_sha256=None, cancel=threading.Event())
+
+    assert media.num_bytes == len(CONTENT)
+    assert media.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert media.file.read() == CONTENT
+    media.close()
+
+
+def test_a_missing_object_is_named(sources: ConfiguredSources) -> None:
+    with pytest.raises(MediaGoneError):
+        sources.fetch("vid", source="s3://uploads/none.mp4", content_sha256=None, cancel=threading.Event())
+
+
+def test_a_store_that_does_not_answer_is_worth_another_try(sources: ConfiguredSources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(MediaUnavailableError):
+        sources.fetch("vid", source="s3://uploads/vid.mp4", content_sha256=None, cancel=threading.Event())

@@ -1,0 +1,71 @@
+"""Settings come from VERIFRAME_* and nowhere else, and survive the trip to a child process."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import workers
+from workers.errors import SettingsError
+from workers.settings import Settings, base_environment, load_settings
+
+
+def test_environment_wins_over_defaults_and_options_over_both(monkeypatch):
+    monkeypatch.setenv("VERIFRAME_CONCURRENCY", "7")
+    monkeypatch.setenv("VERIFRAME_MEDIA_ROOTS", '["/a", "/b"]')
+    assert load_settings().concurrency == 7
+    assert load_settings().media_roots == (Path("/a"), Path("/b"))
+    assert load_settings(concurrency=3).concurrency == 3
+    assert load_settings(concurrency=None).concurrency == 7
+
+
+def test_settings_survive_the_trip_through_an_environment(monkeypatch, tmp_path):
+    original = Settings(state_dir=tmp_path, webhook_secret="whsec_" + "a" * 40, http_allowed_hosts=("a.example",), lease_seconds=5.5)
+    for name, value in original.as_environment().items():
+        monkeypatch.setenv(name, value)
+    again = load_settings()
+    assert again == original
+    assert again.webhook_secret.get_secret_value() == "whsec_" + "a" * 40
+
+
+def test_secrets_do_not_print():
+    assert "hunter2" not in repr(Settings(webhook_secret="hunter2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VERIFRAME_CONCURRENCY", "0"),
+        ("VERIFRAME_CONCURRENCY", "many"),
+        ("VERIFRAME_MEDIA_TEMPLATE", "/media/x.mp4"),
+        ("VERIFRAME_VIDEO_HARD_SECONDS", "1"),
+        ("VERIFRAME_MEDIA_ROOTS", "/media"),
+        ("VERIFRAME_EXIT_SECONDS", "1"),
+    ],
+)
+def test_impossible_settings_are_refused_with_a_sentence(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"correct or unset|could not be read"):
+        load_settings()
+
+
+def test_children_get_our_variables_only_from_us(monkeypatch):
+    monkeypatch.setenv("VERIFRAME_CONCURRENCY", "7")
+    assert not [name for name in base_environment() if name.startswith("VERIFRAME_")]
+
+
+def test_only_settings_reads_the_environment():
+    package = Path(workers.__file__).parent
+    readers = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr in ("environ", "getenv")
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "os"
+            ):
+                readers.add(path.relative_to(package).as_posix())
+    assert readers - {"demo.py", "demo_clips.py"} == {"settings.py"}

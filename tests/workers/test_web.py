@@ -1,0 +1,251 @@
+"""The API's promises: 202 with Location, idempotency, typed errors, 503 with Retry-After, keys and scopes, bounded bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from workers.broker import MemoryDispatcher
+from workers.errors import BrokerFullError, LedgerFullError, SettingsError
+from workers.intake import Intake
+from workers.ledger import Claim, Ledger, VerdictRecord
+from workers.messages import JobFacts, pending_body
+from workers.metrics import Metrics
+from workers.services import Control
+from workers.settings import Settings
+from workers.web.app import create_app
+
+SUBMIT_KEY, READ_KEY, ADMIN_KEY = "submit-secret", "read-secret", "admin-secret"
+KEYS = tuple(
+    f"{scope}:{hashlib.sha256(key.encode()).hexdigest()}"
+    for scope, key in (("submit", SUBMIT_KEY), ("read", READ_KEY), ("admin", ADMIN_KEY))
+)
+EVENT = {"specversion": "1.0", "type": "t", "source": "/u", "id": "1", "subject": "vid_1", "data": {}}
+
+
+@dataclass
+class Api:
+    """The application, called without a socket."""
+
+    ledger: Ledger
+    dispatcher: MemoryDispatcher
+    app: object
+    calls: list = field(default_factory=list)
+
+    def call(self, method: str, path: str, **options) -> httpx.Response:
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(send())
+
+    def post(self, path: str = "/v1/videos", **options) -> httpx.Response:
+        return self.call("POST", path, **options)
+
+    def get(self, path: str, **options) -> httpx.Response:
+        return self.call("GET", path, **options)
+
+
+def make_api(ledger: Ledger, **changes) -> Api:
+    settings = Settings(**changes)
+    dispatcher, metrics = MemoryDispatcher(), Metrics()
+    intake = Intake(ledger, dispatcher, metrics=metrics, resend_seconds=30, backlog_limit=settings.backlog_limit)
+    control = Control(settings, None, ledger, dispatcher, intake, metrics, "owner")
+    return Api(ledger, dispatcher, create_app(control))
+
+
+@pytest.fixture
+def ledger():
+    opened = Ledger.in_memory()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def api(ledger):
+    return make_api(ledger)
+
+
+def assert_typed(answer: httpx.Response, status: int, code: str) -> None:
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert set(body) == {"code", "message", "retryable"}
+    assert body["code"] == code
+    if status == 503:
+        assert int(answer.headers["retry-after"]) > 0
+        assert body["retryable"]
+
+
+def test_a_submit_is_accepted_written_and_hinted(api):
+    answer = api.post(json={"video_id": "vid_1", "lane": "urgent"}, headers={"traceparent": "00-abc"})
+    assert (answer.status_code, answer.headers["location"]) == (202, "/v1/videos/vid_1")
+    job = api.ledger.latest_job("vid_1")
+    assert (job.state, job.lane, job.trace_id) == ("QUEUED", "urgent", "00-abc")
+    assert api.dispatcher.queues["urgent"] == [job.ledger_id]
+    assert api.get("/v1/videos/vid_1").json()["state"] == "queued"
+    assert api.get(f"/v1/jobs/{job.ledger_id}").json()["job_id"] == job.ledger_id
+
+
+def test_the_same_video_or_key_twice_is_one_job(api):
+    headers = {"idempotency-key": "k1"}
+    first = api.post(json={"video_id": "a"}, headers=headers).json()
+    again = api.post(json={"video_id": "a"}, headers=headers).json()
+    assert (first["created"], again["created"], again["job_id"]) == (True, False, first["job_id"])
+    assert_typed(api.post(json={"video_id": "b"}, headers=headers), 409, "IDEMPOTENCY_CONFLICT")
+    assert api.post(json={"video_id": "a"}).json()["job_id"] == first["job_id"]
+    assert api.ledger.latest_job("b") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "code"),
+    [
+        ({"json": {"video_id": "../etc/passwd"}}, 422, "INVALID_VIDEO_ID"),
+        ({"json": {"video_id": "a", "schema_version": 7}}, 422, "UNKNOWN_VERSION"),
+        ({"json": {"video": "a"}}, 422, "INVALID_MESSAGE"),
+        ({"json": []}, 422, "INVALID_MESSAGE"),
+        ({"content": b"{", "headers": {"content-type": "application/json"}}, 422, "INVALID_MESSAGE"),
+        ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 422, "INVALID_MESSAGE"),
+        ({"content": b"<xml/>", "headers": {"content-type": "text/xml"}}, 415, "UNSUPPORTED_TYPE"),
+        ({"content": b"x" * 2_000_000, "headers": {"content-type": "application/json"}}, 413, "BODY_TOO_LARGE"),
+        ({"json": {**EVENT, "specversion": "0.3"}, "headers": {"content-type": "application/cloudevents+json"}}, 422, "UNKNOWN_VERSION"),
+        ({"json": {"video_id": "a"}, "headers": {"idempotency-key": "k" * 200}}, 422, "HTTP_ERROR"),
+    ],
+)
+def test_bad_requests_are_refused_with_a_typed_body(api, options, status, code):
+    assert_typed(api.post(**options), status, code)
+    assert api.ledger.count_waiting() == 0
+
+
+def test_unknown_things_are_404(api):
+    assert_typed(api.get("/v1/videos/nobody"), 404, "UNKNOWN_VIDEO")
+    assert_typed(api.get("/v1/videos/" + "x" * 500), 404, "UNKNOWN_VIDEO")
+    assert_typed(api.get("/v1/jobs/1"), 404, "UNKNOWN_VIDEO")
+    assert_typed(api.get("/v1/nothing"), 404, "NOT_FOUND")
+    assert_typed(api.call("DELETE", "/v1/videos"), 405, "METHOD_NOT_ALLOWED")
+
+
+def test_s3_notifications_are_taken_once(api):
+    record = {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "up"}, "object": {"key": "vid_9.mp4", "eTag": "e"}}}
+    first = api.post("/v1/events/s3", json={"Records": [record]}).json()
+    again = api.post("/v1/events/s3", json={"Records": [record]}).json()
+    assert first["accepted"][0]["video_id"] == "vid_9"
+    assert (first["accepted"][0]["created"], again["accepted"][0]["created"]) == (True, False)
+
+
+def test_a_full_broker_is_503_before_anything_is_written(api, monkeypatch):
+    def full() -> None:
+        raise BrokerFullError("at its limit")
+
+    monkeypatch.setattr(api.dispatcher, "check", full)
+    assert_typed(api.post(json={"video_id": "a"}), 503, "BROKER_FULL")
+    assert api.ledger.latest_job("a") is None
+    assert api.get("/readyz").status_code == 503
+    assert api.get("/livez").status_code == 200
+
+
+def test_a_full_ledger_is_503(api, monkeypatch):
+    def full(*_args, **_kwargs) -> None:
+        raise LedgerFullError("disk is full")
+
+    monkeypatch.setattr(api.ledger, "submit_many", full)
+    assert_typed(api.post(json={"video_id": "a"}), 503, "LEDGER_FULL")
+
+
+def test_a_hint_that_cannot_be_sent_is_no_error(api, monkeypatch):
+    def down(_jobs) -> None:
+        raise BrokerFullError("full just now")
+
+    monkeypatch.setattr(api.dispatcher, "send", down)
+    assert api.post(json={"video_id": "a"}).status_code == 202
+    assert api.ledger.latest_job("a").state == "QUEUED"
+
+
+def test_too_long_a_backlog_is_503(ledger):
+    api = make_api(ledger, backlog_limit=1)
+    assert api.post(json={"video_id": "a"}).status_code == 202
+    fresh = make_api(ledger, backlog_limit=1)
+    assert_typed(fresh.post(json={"video_id": "b"}), 503, "BACKLOG_FULL")
+
+
+def test_a_bug_shows_no_trace(api, monkeypatch):
+    def bug(*_args, **_kwargs) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(api.ledger, "latest_job", bug)
+    answer = api.get("/v1/videos/a")
+    assert_typed(answer, 500, "INTERNAL")
+    assert "secret" not in answer.text
+
+
+def test_verdicts_are_paged_by_cursor(api):
+    for number in range(5):
+        job = api.post(json={"video_id": f"v{number}"}).json()["job_id"]
+        claim = api.ledger.claim(job, owner="w", lease_seconds=60)
+        assert isinstance(claim, Claim)
+        body = pending_body(state="queued", job=JobFacts(video_id=f"v{number}")).to_json()
+        record = VerdictRecord(content_sha256=f"{number:064d}", bundle_set="b", policy="p", verdict="suspicious", p_fake=0.7, body=body)
+        api.ledger.commit_verdict(claim, verdict=record, urls=[])
+    seen, cursor = [], None
+    while True:
+        params = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = api.get("/v1/verdicts", params=params).json()
+        seen += [body["video_id"] for body in page["verdicts"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == ["v4", "v3", "v2", "v1", "v0"]
+    assert_typed(api.get("/v1/verdicts", params={"limit": 9999}), 422, "INVALID_MESSAGE")
+    assert api.get("/v1/verdicts", params={"verdict": "authentic"}).json() == {"verdicts": [], "next_cursor": None}
+
+
+PROTECTED = [
+    ("POST", "/v1/videos", "submit"),
+    ("POST", "/v1/events/s3", "submit"),
+    ("GET", "/v1/videos/a", "read"),
+    ("GET", "/v1/jobs/a", "read"),
+    ("GET", "/v1/verdicts", "read"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), PROTECTED)
+def test_every_endpoint_wants_a_key_with_its_scope(ledger, method, path, scope):
+    api = make_api(ledger, api_keys=KEYS)
+    right, wrong = (SUBMIT_KEY, READ_KEY) if scope == "submit" else (READ_KEY, SUBMIT_KEY)
+    assert_typed(api.call(method, path), 401, "UNAUTHENTICATED")
+    assert_typed(api.call(method, path, headers={"x-api-key": "guess"}), 401, "UNAUTHENTICATED")
+    assert_typed(api.call(method, path, headers={"x-api-key": wrong}), 403, "FORBIDDEN")
+    for headers in ({"x-api-key": right}, {"authorization": f"Bearer {right}"}, {"x-api-key": ADMIN_KEY}):
+        assert api.call(method, path, headers=headers).status_code not in (401, 403)
+
+
+def test_every_v1_route_is_in_the_auth_test(api):
+    routes = {
+        (method.upper(), path.replace("{video_id}", "a").replace("{job_id}", "a"))
+        for path, item in api.get("/openapi.json").json()["paths"].items()
+        if path.startswith("/v1")
+        for method in item
+    }
+    assert routes == {(method, path) for method, path, _scope in PROTECTED}
+
+
+@pytest.mark.parametrize("keys", [("submit",), ("fly:" + "0" * 64,), ("submit:xyz",)])
+def test_malformed_keys_stop_the_start(ledger, keys):
+    with pytest.raises(SettingsError, match="scope"):
+        make_api(ledger, api_keys=keys)
+
+
+def test_listening_to_the_world_needs_keys(ledger):
+    with pytest.raises(SettingsError, match="without keys"):
+        make_api(ledger, api_host="0.0.0.0")
+
+
+def test_openapi_carries_both_contracts(api):
+    text = json.dumps(api.get("/openapi.json").json())
+    assert "VerdictBody" in text
+    assert "content_sha256" in text

@@ -1,0 +1,137 @@
+"""Signed webhooks: the specification's vector, replay, rotation, and the same event ID on every try."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from workers.errors import SettingsError
+from workers.ledger import Claim, Ledger, Submission, VerdictRecord
+from workers.messages import EnqueueRequest
+from workers.metrics import Metrics
+from workers.settings import Settings
+from workers.webhooks import WebhookSender, secret_bytes, sign, verify
+
+SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
+
+
+def test_the_published_vector_of_standard_webhooks():
+    key = secret_bytes("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    signature = sign(b'{"test": 2432232314}', event_id="msg_p5jXN8AQM9LWM0D4loKWxJek", timestamp=1614265330, key=key)
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_replay_and_forgery_are_noticed():
+    key, body = secret_bytes(SECRET), b"{}"
+    headers = {"webhook-id": "e", "webhook-timestamp": "1000", "webhook-signature": sign(body, event_id="e", timestamp=1000, key=key)}
+    assert verify(body, headers=headers, keys=[key], now=1100)
+    assert verify(body, headers=headers, keys=[b"o" * 32, key], now=1100)
+    assert not verify(body, headers=headers, keys=[key], now=1301)
+    assert not verify(body, headers=headers, keys=[key], now=699)
+    assert not verify(b"{ }", headers=headers, keys=[key], now=1100)
+    assert not verify(body, headers={**headers, "webhook-id": "f"}, keys=[key], now=1100)
+    assert not verify(body, headers={}, keys=[key], now=1100)
+
+
+@pytest.mark.parametrize("secret", ["whsec_!!!", "whsec_c2hvcnQ="])
+def test_a_weak_secret_is_refused(secret):
+    with pytest.raises(SettingsError):
+        secret_bytes(secret)
+
+
+class Receiver:
+    def __init__(self, statuses: list[int]) -> None:
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.requests.append(
+                    ({k.lower(): v for k, v in self.headers.items()}, self.rfile.read(int(self.headers["content-length"])))
+                )
+                self.send_response(statuses[min(len(outer.requests), len(statuses)) - 1])
+                self.end_headers()
+
+            def log_message(self, *_arguments) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def receiver(request):
+    running = Receiver(request.param)
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+def ledger_with_event(url: str) -> Ledger:
+    ledger = Ledger.in_memory()
+    job = ledger.submit(Submission(request=EnqueueRequest(video_id="vid_1"), door="cli")).ledger_id
+    claim = ledger.claim(job, owner="w", lease_seconds=60)
+    assert isinstance(claim, Claim)
+    record = VerdictRecord(content_sha256="0" * 64, bundle_set="b", policy="p", verdict="authentic", p_fake=0.1, body={"video_id": "vid_1"})
+    ledger.commit_verdict(claim, verdict=record, urls=[url])
+    return ledger
+
+
+def sender(ledger: Ledger, port: int, **changes) -> tuple[WebhookSender, Metrics]:
+    fields = {
+        "webhook_secret": SECRET,
+        "webhook_private_hosts": (f"127.0.0.1:{port}",),
+        "webhook_tries": 3,
+        "webhook_backoff_seconds": 0.02,
+        "webhook_seconds": 2.0,
+        **changes,
+    }
+    metrics = Metrics()
+    return WebhookSender(ledger, settings=Settings(**fields), metrics=metrics), metrics
+
+
+def deliver_all(sending: WebhookSender, *, seconds: float = 1.0) -> int:
+    end, tries = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        tries += sending.deliver_due()
+        time.sleep(0.02)
+    sending.close()
+    return tries
+
+
+@pytest.mark.parametrize("receiver", [[500, 503, 204]], indirect=True)
+def test_every_try_carries_the_same_event_and_a_valid_signature(receiver):
+    ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")
+    assert deliver_all(sender(ledger, receiver.port)[0]) == 3
+    assert len({headers["webhook-id"] for headers, _body in receiver.requests}) == 1
+    assert all(verify(body, headers=headers, keys=[secret_bytes(SECRET)]) for headers, body in receiver.requests)
+    event = json.loads(receiver.requests[-1][1])
+    assert (event["specversion"], event["type"], event["subject"]) == ("1.0", "io.veriframe.verdict.completed", "vid_1")
+    assert event["data"] == {"video_id": "vid_1"}
+    assert ledger.list_dead_letters() == []
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("receiver", "tries", "code"), [([500], 3, "WEBHOOK_UNDELIVERED"), ([410], 1, "WEBHOOK_GONE")], indirect=["receiver"]
+)
+def test_what_cannot_be_delivered_becomes_a_dead_letter(receiver, tries, code):
+    ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")
+    assert deliver_all(sender(ledger, receiver.port)[0]) == tries
+    assert [letter["code"] for letter in ledger.list_dead_letters()] == [code]
+    ledger.close()
+
+
+@pytest.mark.parametrize("receiver", [[204]], indirect=True)
+def test_an_inside_address_is_never_called(receiver):
+    ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")
+    deliver_all(sender(ledger, receiver.port, webhook_private_hosts=())[0], seconds=0.2)
+    assert receiver.requests == []
+    assert [letter["code"] for letter in ledger.list_dead_letters()] == ["WEBHOOK_NOT_ALLOWED"]
+    ledger.close()
