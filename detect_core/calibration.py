@@ -35,11 +35,18 @@ class Fusion:
 
     def fuse(self, logits: Mapping[str, float]) -> float:
         """One logit, clipped to +-LOGIT_CLIP; detectors that did not score the crop are left out."""
-        if self.kind == "max":
-            z = max(value + self.offsets.get(name, 0.0) for name, value in logits.items())
-        else:
-            z = sum(self.weights.get(name, 0.0) * value + self.offsets.get(name, 0.0) for name, value in logits.items())
-        return min(max(z, -LOGIT_CLIP), LOGIT_CLIP)
+        parts = self._parts(logits).values()
+        return min(max(max(parts) if self.kind == "max" else sum(parts), -LOGIT_CLIP), LOGIT_CLIP)
+
+    def loudest(self, logits: Mapping[str, float]) -> str:
+        """The detector whose part of the fused logit leans most to fake; on a tie the first one."""
+        parts = self._parts(logits)
+        return max(parts, key=lambda name: parts[name])
+
+    def _parts(self, logits: Mapping[str, float]) -> dict[str, float]:
+        """What each detector adds to the sum, or bids for the maximum."""
+        factors = dict.fromkeys(logits, 1.0) if self.kind == "max" else self.weights
+        return {name: factors.get(name, 0.0) * value + self.offsets.get(name, 0.0) for name, value in logits.items()}
 
 
 @dataclass(frozen=True, slots=True)

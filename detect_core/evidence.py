@@ -65,6 +65,8 @@ def track_score(track: Sequence[CropScore], window: TrackWindow | None, *, calib
         z=window.z if window else None,
         worst=_evidence(worst, calibration=calibration, picture=None),
         scores=tuple((score.pts_seconds, crop_score(z, calibration=calibration)) for score, z in zip(track, fused, strict=True)),
+        boxes=tuple(score.xyxy for score in track),
+        window_seconds=(track[window.start].pts_seconds, track[window.stop - 1].pts_seconds) if window else None,
     )
 
 
@@ -100,5 +102,6 @@ def _evidence(score: CropScore, *, calibration: VideoCalibration, picture: NDArr
         pts_seconds=score.pts_seconds,
         xyxy=score.xyxy,
         score=crop_score(calibration.fusion.fuse(score.logits), calibration=calibration),
+        detector=calibration.fusion.loudest(score.logits),
         thumbnail_jpeg=thumbnail_jpeg(picture) if picture is not None else None,
     )

@@ -60,8 +60,8 @@ class ScreeningOptions:
     """Limits of the decode child."""
     total_seconds: float = 840.0
     """Wall clock of the whole screening."""
-    thumbnails: bool = True
-    """Whether the verdict carries small JPEGs of the worst moments."""
+    thumbnails: bool = False
+    """Whether the verdict carries small JPEGs of the worst moments. They are face data, so nobody gets them unasked."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "small_long_side_px", "min_face_px", "max_faces_per_frame", "total_seconds"):

@@ -190,9 +190,17 @@ class TrackScore:
     """The crop that speaks loudest."""
     scores: tuple[tuple[float, float], ...] = ()
     """(pts_seconds, fused crop score in [0, 1]) over time, for charts."""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """Face box per entry of `scores`, `xyxy` in full-size pixels; empty when not kept."""
+    window_seconds: tuple[float, float] | None = None
+    """First and last time of the window that made `p_fake`; None when the track was not scored."""
 
     def __post_init__(self) -> None:
         _require_probability(self.p_fake, "p_fake")
+        _require(
+            not self.boxes or len(self.boxes) == len(self.scores),
+            f"a track needs one box per score or none, got {len(self.boxes)} boxes and {len(self.scores)} scores",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +212,8 @@ class Evidence:
     xyxy: tuple[float, float, float, float]
     score: float
     """Fused crop score in [0, 1]."""
+    detector: str | None = None
+    """The detector that spoke loudest here: whose heat-map explains this moment."""
     thumbnail_jpeg: bytes | None = field(default=None, repr=False)
     """Small JPEG of the crop; None unless the caller asked for thumbnails."""
 

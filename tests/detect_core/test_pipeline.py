@@ -20,7 +20,7 @@ from detect_core.options import DecodeLimits, ScreeningOptions
 from detect_core.pipeline import Screener
 from detect_core.structs import Verdict
 
-OPTIONS = ScreeningOptions(num_frames=16)
+OPTIONS = ScreeningOptions(num_frames=16, thumbnails=True)
 
 
 @pytest.fixture(scope="module")

@@ -208,6 +208,7 @@ PROTECTED = [
     ("POST", "/v1/videos", "submit"),
     ("POST", "/v1/events/s3", "submit"),
     ("GET", "/v1/videos/a", "read"),
+    ("GET", "/v1/videos/a/evidence", "read"),
     ("GET", "/v1/jobs/a", "read"),
     ("GET", "/v1/verdicts", "read"),
 ]

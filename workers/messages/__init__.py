@@ -3,6 +3,7 @@
 from .celery_wire import DISPATCH_TASK, SCREEN_TASK, dispatch_message, enqueue_message, parse_celery_message
 from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqueue
 from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notification
+from .evidence import EvidenceBody, evidence_body
 from .verdict import JobFacts, VerdictBody, failure_body, pending_body, verdict_body
 
 __all__ = [
@@ -12,11 +13,13 @@ __all__ = [
     "SCREEN_TASK",
     "EnqueueRequest",
     "EventRequest",
+    "EvidenceBody",
     "JobFacts",
     "Lane",
     "VerdictBody",
     "dispatch_message",
     "enqueue_message",
+    "evidence_body",
     "failure_body",
     "parse_celery_message",
     "parse_cloud_event",

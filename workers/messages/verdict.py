@@ -49,6 +49,7 @@ class WorstPart(_Part):
     bbox: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels of the upright full-size frame")
     score: Probability
     thumb: str | None = Field(description="Small JPEG, base64; null unless asked for")
+    detector: str | None = Field(None, description="The detector that spoke loudest at this moment")
 
 
 class TrackPart(_Part):
@@ -60,6 +61,10 @@ class TrackPart(_Part):
     time: tuple[float, float]
     worst: WorstPart | None
     scores: list[tuple[float, float]] = Field(default_factory=list, description="(seconds, fused crop score) over time")
+    boxes: list[tuple[float, float, float, float]] = Field(
+        default_factory=list, description="Face box per entry of scores, to a tenth of a pixel; empty in verdicts of older builds"
+    )
+    window: tuple[float, float] | None = Field(None, description="First and last second of the window that made p_fake")
 
 
 class SegmentPart(_Part):
@@ -185,7 +190,7 @@ class JobFacts:
 
 def _moment(evidence: structs.Evidence) -> dict[str, Any]:
     thumb = base64.b64encode(evidence.thumbnail_jpeg).decode() if evidence.thumbnail_jpeg else None
-    return {"t": evidence.pts_seconds, "bbox": evidence.xyxy, "score": evidence.score, "thumb": thumb}
+    return {"t": evidence.pts_seconds, "bbox": evidence.xyxy, "score": evidence.score, "detector": evidence.detector, "thumb": thumb}
 
 
 def _track(track: structs.TrackScore) -> TrackPart:
@@ -196,6 +201,8 @@ def _track(track: structs.TrackScore) -> TrackPart:
         time=track.time_seconds,
         worst=WorstPart(**_moment(track.worst)) if track.worst is not None else None,
         scores=[(float(t), float(s)) for t, s in track.scores],
+        boxes=[(round(x0, 1), round(y0, 1), round(x1, 1), round(y1, 1)) for x0, y0, x1, y1 in track.boxes],
+        window=track.window_seconds,
     )
 
 

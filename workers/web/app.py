@@ -32,6 +32,7 @@ from ..messages import (
 from ..outcome import job_body
 from ..services import Control
 from . import auth, body, errors
+from .evidence import add_evidence
 
 __all__ = ["create_app", "job_body"]
 
@@ -110,6 +111,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         following = page[-1].seq if len(rows) > limit else None
         return JSONResponse({"verdicts": [row.body for row in page], "next_cursor": following})
 
+    add_evidence(app, control.ledger, can_read=can_read)
     _add_probes(app, control, extra_health)
     return app
 
