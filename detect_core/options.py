@@ -48,6 +48,8 @@ class ScreeningOptions:
 
     num_frames: int = 32
     """Frames that are looked at, decoded in one pass."""
+    within_seconds: tuple[float, float] | None = None
+    """Only this stretch is sampled, [start, end]; None: the whole video. Verdicts are about whole videos, annotated clips are not."""
     small_long_side_px: int = 640
     """Long side of the pictures that the face detector sees."""
     min_face_px: float = 40.0
@@ -66,5 +68,7 @@ class ScreeningOptions:
     def __post_init__(self) -> None:
         for name in ("num_frames", "small_long_side_px", "min_face_px", "max_faces_per_frame", "total_seconds"):
             _positive(name, getattr(self, name))
+        if self.within_seconds is not None and not 0.0 <= self.within_seconds[0] < self.within_seconds[1]:
+            raise OptionError(f"within_seconds must be (start, end) with 0 <= start < end, got {self.within_seconds}")
         if not 0.0 <= self.min_confidence <= 1.0:
             raise OptionError(f"min_confidence must be in [0, 1], got {self.min_confidence}")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from .aggregate import STRATEGY, TrackWindow, best_window, of_track, quality_weight
 from .batching import BatchReport
-from .bundle import CropSpec
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
 from .engine import Engine
 from .errors import BundleMismatchError
 from .evidence import mean_logits, suspicious_segments, track_score, worst_moments
+from .explain import crop_request
 from .faces.detect import FaceDetector, boxes_in_full_size
 from .faces.track import follow
 from .options import ScreeningOptions
@@ -180,7 +180,7 @@ class Screener:
             for number, box in enumerate(kept):
                 for bundle in self.bundle_set.bundles:
                     keys.append((frame.frame_id, number, bundle.name))
-                    requests.append(_crop_request(box, bundle.crop))
+                    requests.append(crop_request(box.frame_id, box.xyxy, bundle.crop))
         for (frame_id, number, name), cut in zip(keys, session.cut(requests), strict=True):
             look.crops.setdefault((frame_id, number), {})[name] = cut
         look.frames += frames
@@ -303,13 +303,3 @@ class Screener:
         ]
         reports += [DetectorReport(name=name, version="", sha256=None, state="not_loaded") for name in self.bundle_set.missing]
         return tuple(reports)
-
-
-def _crop_request(box: FaceBox, spec: CropSpec) -> CropRequest:
-    return CropRequest(
-        frame_id=box.frame_id,
-        centre_xy=(float(box.xyxy[0] + box.xyxy[2]) / 2, float(box.xyxy[1] + box.xyxy[3]) / 2),
-        side=box.side_px * spec.margin,
-        size_px=spec.size_px,
-        native=spec.resample == "native",
-    )

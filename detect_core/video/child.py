@@ -80,7 +80,15 @@ class DecodeChild:
         finally:
             container.close()
         self._index = index
-        self._frames = decode_wanted(self._file, index, num_frames=int(message["num_frames"]), limits=limits, tally=self._tally)
+        within = message["within_seconds"]
+        self._frames = decode_wanted(
+            self._file,
+            index,
+            num_frames=int(message["num_frames"]),
+            within_seconds=(float(within[0]), float(within[1])) if within else None,
+            limits=limits,
+            tally=self._tally,
+        )
         self._carry = next(self._frames, None)
         if self._carry is None:
             raise UndecodableError("not one picture came out of the decoder; upload the original file")

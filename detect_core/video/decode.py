@@ -126,6 +126,7 @@ class DecodeSession:
                 "op": "open",
                 "limits": asdict(self._options.decode),
                 "num_frames": self._options.num_frames,
+                "within_seconds": self._options.within_seconds,
                 "small_long_side_px": self._options.small_long_side_px,
             }
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import av
 
@@ -24,15 +25,29 @@ class DecodeTally:
     warnings: set[str] = field(default_factory=set)
 
 
-def wanted_packets(index: PacketIndex, *, num_frames: int) -> list[int]:
-    """Packet numbers of `num_frames` frames spread evenly over time; empty for a stream without usable times."""
+Stretch = tuple[float, float]
+"""[start, end] in seconds since the first frame."""
+_EVERYTHING: Final[Stretch] = (0.0, float("inf"))
+
+
+def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EVERYTHING, time_base: float = 1.0) -> list[int]:
+    """Packet numbers of `num_frames` frames spread evenly over a stretch of time; empty for a stream without usable times."""
+    start, end = within
     order = sorted(range(len(index.packets)), key=lambda n: index.packets[n].pts)
+    if within != _EVERYTHING:
+        order = [n for n in order if start <= (index.packets[n].pts - index.first_pts) * time_base <= end]
     times = [float(index.packets[n].pts) for n in order]
     return [order[i] for i in sample_indices(num_frames, times_seconds=times)] if order else []
 
 
 def decode_wanted(
-    file: ForeignFile, index: PacketIndex, *, num_frames: int, limits: DecodeLimits, tally: DecodeTally
+    file: ForeignFile,
+    index: PacketIndex,
+    *,
+    num_frames: int,
+    limits: DecodeLimits,
+    tally: DecodeTally,
+    within_seconds: Stretch | None = None,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield `(seconds since the first frame, frame)` of the sampled frames, in display order.
 
@@ -44,15 +59,17 @@ def decode_wanted(
         UnsupportedCodecError: the decoder cannot be opened.
     """
     container, stream, _warnings = open_container(file, limits=limits)
+    within = within_seconds or _EVERYTHING
     try:
         context = stream.codec_context
         context.thread_count = 1
         context.options = {"max_pixels": str(limits.frame_pixels)}
         time_base = float(stream.time_base or 0) or 1.0
         if index.packets:
-            yield from _planned(container, stream, index, num_frames=num_frames, time_base=time_base, limits=limits, tally=tally)
+            wanted = wanted_packets(index, num_frames=num_frames, within=within, time_base=time_base)
+            yield from _planned(container, stream, index, wanted=wanted, time_base=time_base, limits=limits, tally=tally)
         else:
-            yield from _sequential(container, stream, index, num_frames=num_frames, limits=limits, tally=tally)
+            yield from _sequential(container, stream, index, num_frames=num_frames, within=within, limits=limits, tally=tally)
     except av.error.DecoderNotFoundError as err:
         raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
     finally:
@@ -64,12 +81,13 @@ def _planned(
     stream: av.video.stream.VideoStream,
     index: PacketIndex,
     *,
-    num_frames: int,
+    wanted: Sequence[int],
     time_base: float,
     limits: DecodeLimits,
     tally: DecodeTally,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    wanted = wanted_packets(index, num_frames=num_frames)
+    if not wanted:
+        return
     runs = plan_runs(index.packets, wanted=wanted)
     run_of = {number: i for i, run in enumerate(runs) for number in run.numbers}
     last = runs[-1].numbers[-1]
@@ -110,11 +128,13 @@ def _sequential(
     index: PacketIndex,
     *,
     num_frames: int,
+    within: Stretch,
     limits: DecodeLimits,
     tally: DecodeTally,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    wanted = set(sample_indices(num_frames, times_seconds=[float(i) for i in range(index.num_packets)]))
     rate = float(stream.average_rate or stream.guessed_rate or 25)
+    numbers = [n for n in range(index.num_packets) if within[0] <= n / rate <= within[1]]
+    wanted = {numbers[i] for i in sample_indices(num_frames, times_seconds=[float(n) for n in numbers])}
     number = 0
     for packet in (*(p for p in container.demux(stream) if p.size), None):
         if packet is not None:

@@ -222,7 +222,13 @@ def full_verdict() -> Verdict:
 def test_a_verdict_is_expressed_completely():
     body = verdict_body(full_verdict(), job=JobFacts(video_id="v", job_id="j", timing_ms={"queue": 3, "total": 600})).to_json()
     assert (body["schema"], body["verdict"], body["score"]["p_fake"], body["error"]) == ("verdict/1", "manipulated", 0.93, None)
-    assert body["tracks"][0]["worst"] == {"t": 4.2, "bbox": [0, 0, 10, 10], "score": 0.99, "detector": "blend", "thumb": base64.b64encode(b"jpeg").decode()}
+    assert body["tracks"][0]["worst"] == {
+        "t": 4.2,
+        "bbox": [0, 0, 10, 10],
+        "score": 0.99,
+        "detector": "blend",
+        "thumb": base64.b64encode(b"jpeg").decode(),
+    }
     assert body["timing_ms"] == {"decode": 500, "queue": 3, "total": 600}
     assert body["warnings"] == ["VFR", "HDR"]
 

@@ -1,0 +1,158 @@
+"""Explain stored moments of a finished verdict: decode them again, cut the same crops, ask the detector that spoke where it looked.
+
+Nothing of this is done while videos are screened: it costs a second decode and shows faces, so it is made when a person asks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bundle import CropSpec
+from .calibration import BundleSet
+from .detectors import Detector, load_detector
+from .detectors.crop_net import CropNetDetector
+from .errors import BundleMismatchError, OptionError
+from .heatmap import blend_mask, coloured, grad_cam, log_spectrum, overlay
+from .options import ScreeningOptions
+from .video.decode import CropRequest, DecodeSession
+
+Kind = Literal["crop", "grad_cam", "blend_mask", "spectrum"]
+MAX_MOMENTS: Final = 6
+_SPECTRAL: Final = {"synthesis", "autogan"}
+"""Detectors whose cue is what upsampling leaves in the spectrum."""
+_SAME_MOMENT_SECONDS: Final = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One face at one time, as a verdict's evidence names it."""
+
+    track_id: int
+    pts_seconds: float
+    xyxy: tuple[float, float, float, float]
+    """Face box in pixels of the upright full-size frame."""
+    detector: str
+    """The detector that spoke loudest."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """What the detector saw in one moment."""
+
+    moment: Moment
+    logit: float
+    """The detector's temperature-scaled logit, computed again on the re-cut crop."""
+    pictures: dict[Kind, NDArray[np.uint8]]
+    """RGB pictures by kind; what a net cannot give is left out."""
+
+
+def explain(
+    file: BinaryIO,
+    moments: Sequence[Moment],
+    *,
+    bundle_set: BundleSet,
+    num_frames: int,
+    device: str = "cpu",
+    options: ScreeningOptions | None = None,
+    cancel: threading.Event | None = None,
+) -> list[Explanation]:
+    """Show where the detectors looked.
+
+    Args:
+        file: the video that the verdict is about.
+        moments: at most `MAX_MOMENTS`, from the verdict's evidence.
+        bundle_set: the one that made the verdict.
+        num_frames: of the verdict's sampling: the same looks come out of the decoder.
+        device: torch device.
+        options: limits of the decode child.
+        cancel: set it to stop early.
+
+    Returns:
+        One explanation per moment whose frame came out of the decoder again, in the given order.
+
+    Raises:
+        MediaError, DecodeLimitError: as in a screening.
+        BundleMismatchError: the bundle set has no such detector.
+    """
+    if len(moments) > MAX_MOMENTS:
+        raise OptionError(f"at most {MAX_MOMENTS} moments are explained at once, got {len(moments)}")
+    bundles = {bundle.name: bundle for bundle in bundle_set.bundles}
+    unknown = sorted({moment.detector for moment in moments} - bundles.keys())
+    if unknown:
+        raise BundleMismatchError(f"bundle set {bundle_set.label} has no detector {', '.join(unknown)}; load the set that made the verdict")
+    detectors = {name: load_detector(bundles[name], device=device) for name in {moment.detector for moment in moments}}
+    crops = _crops(file, moments, detectors, options=replace(options or ScreeningOptions(), num_frames=num_frames), cancel=cancel)
+    explained = []
+    for i, moment in enumerate(moments):
+        detector = detectors[moment.detector]
+        if i in crops and isinstance(detector, CropNetDetector):
+            explained.append(_explanation(moment, crops[i], detector))
+    return explained
+
+
+def _crops(
+    file: BinaryIO,
+    moments: Sequence[Moment],
+    detectors: dict[str, Detector],
+    *,
+    options: ScreeningOptions,
+    cancel: threading.Event | None,
+) -> dict[int, NDArray[np.uint8]]:
+    """The crop of each moment, by its number."""
+    crops: dict[int, NDArray[np.uint8]] = {}
+    with DecodeSession(file, options=options, cancel=cancel) as session:
+        session.open()
+        more = True
+        while more and len(crops) < len(moments):
+            frames, more = session.next_frames(options.num_frames)
+            wanted: list[int] = []
+            requests: list[CropRequest] = []
+            for frame in frames:
+                for i, moment in enumerate(moments):
+                    detector = detectors[moment.detector]
+                    if abs(moment.pts_seconds - frame.pts_seconds) < _SAME_MOMENT_SECONDS and isinstance(detector, CropNetDetector):
+                        wanted.append(i)
+                        requests.append(crop_request(frame.frame_id, np.asarray(moment.xyxy, np.float32), detector.bundle.crop))
+            for i, (picture, _sharpness) in zip(wanted, session.cut(requests), strict=True):
+                crops[i] = picture
+            if more:
+                session.release()
+    return crops
+
+
+def crop_request(frame_id: int, xyxy: NDArray[np.float32], spec: CropSpec) -> CropRequest:
+    """The square that a crop specification wants around a face box.
+
+    The arithmetic stays in float32 as the face detector's: the same box gives the same pixels, today and when a verdict is explained.
+    """
+    return CropRequest(
+        frame_id=frame_id,
+        centre_xy=(float(xyxy[0] + xyxy[2]) / 2, float(xyxy[1] + xyxy[3]) / 2),
+        side=float(max(xyxy[2] - xyxy[0], xyxy[3] - xyxy[1])) * spec.margin,
+        size_px=spec.size_px,
+        native=spec.resample == "native",
+    )
+
+
+def _explanation(moment: Moment, crop: NDArray[np.uint8], detector: CropNetDetector) -> Explanation:
+    x_1CHW = detector.prepare([crop])
+    looked = grad_cam(detector.net, x_1CHW)
+    spectral = detector.bundle.detector in _SPECTRAL
+    pictures: dict[Kind, NDArray[np.uint8]] = {"crop": overlay(crop, np.zeros((2, 2), np.float32))}
+    if detector.bundle.net == "spectrum":  # its map lies over frequencies, not over the face: zero goes to the middle as in the picture
+        spectrum = coloured(log_spectrum(crop))
+        pictures["grad_cam"] = overlay(spectrum, np.asarray(np.fft.fftshift(looked), np.float32))
+    else:
+        pictures["grad_cam"] = overlay(crop, looked)
+    mask = blend_mask(detector.net, x_1CHW)
+    if mask is not None:
+        pictures["blend_mask"] = overlay(crop, mask)
+    if spectral:
+        pictures["spectrum"] = coloured(log_spectrum(crop), size_px=pictures["crop"].shape[0])
+    return Explanation(moment=moment, logit=float(detector.logits([crop])[0]), pictures=pictures)
