@@ -22,7 +22,7 @@ from .errors import DataError
 
 PACK_MARGIN: Final = 1.6
 """Side of a packed crop over the longer side of the face box."""
-PACK_SIDE_PX: Final = 176
+PACK_SIDE_PX: Final = 224
 
 
 @dataclass(frozen=True, slots=True)

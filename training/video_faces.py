@@ -102,7 +102,7 @@ def read_videos(
     rows: Sequence[VideoRow],
     *,
     detector: FaceDetector,
-    num_frames: int = 12,
+    num_frames: int = 16,
     on_video: Callable[[str, int], None] = lambda _file, _crops: None,
 ) -> FacePack:
     """Pack the largest track of each video: `num_frames` crops spread over its time."""

@@ -28,7 +28,8 @@ RECIPES: Final[dict[str, str]] = {
     "cnn_baseline": "studies",
     "cnn_baseline_fixed": "studies",
     "xception_transfer": "studies",
-    "synthesis": "studies",
+    "synthesis": "synthesis",
+    "synthesis_npr": "studies",
 }
 """Recipe name -> module in this package; the module has `RECIPES: dict[str, Recipe]`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
 from ..simulators.base import Simulator
 from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
+from ..start_weights import continued
 
 NET = "blend_resnet"
 MARGIN = 1.3
@@ -38,6 +40,8 @@ class Settings:
     validation_batches: int = 10
     net_options: str = "{}"
     """JSON of the net's keyword arguments."""
+    init: str = ""
+    """Folder of a bundle of this net to start from."""
     seed: int = 0
     bf16: bool = True
 
@@ -62,6 +66,8 @@ def run(context: Context) -> Outcome:
     torch.manual_seed(s.seed)
     net_options = json.loads(s.net_options)
     net = build_net(NET, **net_options)
+    if s.init:
+        net = continued(net, Path(s.init), NET)
     validation: dict[str, float] = {}
     for stage, (size_px, steps, rate) in enumerate(zip(s.sizes_px, s.steps, s.learning_rates, strict=True)):
         config = PairConfig(size_px=size_px, work_px=size_px * 9 // 8 // 16 * 16)

@@ -91,9 +91,9 @@ _ALL = (
         gpu_steps=10_000,
     ),
     _recipe(
-        "synthesis",
+        "synthesis_npr",
         _OURS,
-        "expert B: upsampling residual, real faces against AutoGAN reconstructions",
+        "upsampling residual at small crops, real faces against AutoGAN reconstructions",
         ClassifySettings(
             net="npr", net_options='{"width": 32}', size_px=96, fakes="reconstruction", steps=500, learning_rate=2e-4, augment=0.3
         ),

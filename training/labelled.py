@@ -1,0 +1,107 @@
+"""Batches for expert B: labelled generated faces against untouched ones, beside pairs whose fake is a reconstruction.
+
+Labelled fakes bring true generators, but share nothing with the reals of their batch; reconstructions of the same real
+share everything but the decoder's traces. Mixed, the first cannot teach their source's look alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from .augment import AugmentConfig, augment_pairs
+from .codec import random_codec
+from .errors import ConfigError, DataError
+from .face_pack import FacePack, FaceRow
+from .filters import only
+from .geometry import chance, random_views
+from .loop import Batch
+from .simulators.base import Reals, Simulator
+
+
+@dataclass(frozen=True, slots=True)
+class MixConfig:
+    """How a batch is put together; shares are of its pairs."""
+
+    size_px: int = 160
+    work_px: int = 176
+    margins: tuple[float, float] = (1.1, 1.6)
+    labelled_share: float = 0.45
+    video_share: float = 0.4
+    """Share of reals from video frames, if there are any."""
+    precompress: float = 0.35
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.labelled_share <= 1 or not 0 <= self.video_share <= 1 or self.work_px < self.size_px:
+            raise ConfigError(f"a mix needs shares in [0, 1] and work_px >= size_px, got {self}")
+
+
+class LabelledSource:
+    """Draws labelled fakes beside reals, and simulated pairs, all augmented alike.
+
+    Args:
+        pack: faces of one split, real and fake.
+        simulator: makes the fakes of the other pairs.
+        config: shares and sizes.
+        augment: what happens to both halves.
+
+    Raises:
+        DataError: no labelled fake or no real is in `pack`.
+    """
+
+    def __init__(self, pack: FacePack, simulator: Simulator, *, config: MixConfig, augment: AugmentConfig) -> None:
+        self.pack, self.simulator, self.config, self.augment = pack, simulator, config, augment
+        self.fakes = _weights(pack, lambda row: row.label == 1, by=lambda row: row.generator)
+        stills = _weights(pack, lambda row: row.label == 0 and row.kind == "still", by=lambda row: row.source)
+        videos = _weights(pack, lambda row: row.label == 0 and row.kind == "video", by=lambda row: row.source)
+        share = config.video_share if float(stills.sum()) > 0 else 1.0
+        self.reals = stills * (1 - share) + videos * share if float(videos.sum()) > 0 else stills
+        if not float(self.fakes.sum()) > 0 or not float(self.reals.sum()) > 0:
+            raise DataError(
+                f"this recipe needs untouched and generated faces, got {int((self.reals > 0).sum())} real and "
+                f"{int((self.fakes > 0).sum())} fake; give a folder whose index labels both"
+            )
+
+    def draw(self, pairs: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Reals and fakes (B, 3, S, S) in 0..1."""
+        config = self.config
+        labelled = round(pairs * config.labelled_share)
+        simulated = pairs - labelled
+        real_rows = torch.multinomial(self.reals, pairs, replacement=pairs > int((self.reals > 0).sum()), generator=generator)
+        fake_rows = torch.multinomial(self.fakes, max(labelled, 1), replacement=True, generator=generator)[:labelled]
+        real, points = random_views(self.pack, real_rows, size_px=config.work_px, generator=generator, margins=config.margins)
+        fakes = []
+        if labelled:
+            fakes.append(random_views(self.pack, fake_rows, size_px=config.work_px, generator=generator, margins=config.margins)[0])
+        if simulated:
+            base = self._precompressed(real[labelled:], generator)
+            made = self.simulator(Reals(base, points[labelled:]), generator)
+            fakes.append(made.images)
+            real = torch.cat([real[:labelled], made.reals])
+        masks = torch.zeros(pairs, 1, config.work_px, config.work_px)
+        real, fake, _ = augment_pairs(real, torch.cat(fakes), masks, size_px=config.size_px, config=self.augment, generator=generator)
+        return real, fake
+
+    def batch(self, pairs: int, generator: Generator) -> Batch:
+        """Normalised batch with fakes first."""
+        real, fake = self.draw(pairs, generator)
+        return Batch(2 * torch.cat([fake, real]) - 1, torch.cat([torch.ones(pairs), torch.zeros(pairs)]), paired=True)
+
+    def _precompressed(self, images: Tensor, generator: Generator) -> Tensor:
+        early = chance(len(images), self.config.precompress, generator)
+        if int(early.sum()) % 2:
+            early[int(early.nonzero()[0])] = False  # the codec works on two equal halves
+        return only(images, early, lambda x: random_codec(x, generator=generator, severity=0.7))
+
+
+def _weights(pack: FacePack, keep: Callable[[FaceRow], bool], *, by: Callable[[FaceRow], str]) -> Tensor:
+    """(N,) sampling weights that sum to 1 or 0: each group counts by the root of its size."""
+    sizes: dict[str, int] = {}
+    for row in pack.rows:
+        if keep(row):
+            sizes[by(row)] = sizes.get(by(row), 0) + 1
+    weights = torch.tensor([sizes[by(row)] ** -0.5 if keep(row) else 0.0 for row in pack.rows])
+    return weights / weights.sum().clamp_min(1e-9)

@@ -1,0 +1,159 @@
+"""Expert B: tells untouched faces from whole generated ones (GAN portraits, re-decoded faces)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from detect_core.bundle import CropSpec, save_bundle
+from detect_core.nets import build_net
+
+from ..augment import AugmentConfig
+from ..autogan_bank import default_bank, train_bank
+from ..bundle_card import card
+from ..errors import DataError
+from ..face_pack import FacePack
+from ..labelled import LabelledSource, MixConfig
+from ..loop import LoopConfig, step_generator, train_supervised
+from ..material import AUXILIARY_SOURCES
+from ..metrics import auc
+from ..recipe import Context, Outcome, Recipe
+from ..simulators.blends import DecoderBlend
+from ..start_weights import continued
+
+MARGIN = 1.3
+HAND_MADE = frozenset({"ciplab"})
+"""Sources whose fakes are composites of photographs: nothing in them was generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Sizes and lengths."""
+
+    net: str = "blend_resnet"
+    net_options: str = "{}"
+    """JSON of the net's keyword arguments."""
+    init: str = ""
+    """Folder of a bundle of the same net to start from."""
+    size_px: int = 160
+    steps: int = 2500
+    pairs: int = 24
+    learning_rate: float = 1.5e-3
+    ema: float = 0.998
+    bank_steps: int = 900
+    labelled_share: float = 0.45
+    hold_out: tuple[str, ...] = ()
+    """Sources whose fakes are left out of training, to be judged on as unseen generators."""
+    validation_batches: int = 8
+    seed: int = 0
+    bf16: bool = True
+
+
+def run(context: Context) -> Outcome:
+    """Train the decoder bank and the net, and export a bundle."""
+    s: Settings = context.settings
+    train, valid = labelled_faces(context.material.faces, "train", s.hold_out), labelled_faces(context.material.faces, "valid", s.hold_out)
+    reals = context.material.reals("train")
+    bank: list[nn.Module] = list(train_bank(reals, default_bank(s.bank_steps), context.run_dir / "bank", on_log=context.on_log))
+    simulator = DecoderBlend(bank, whole_share=0.8)
+    config = MixConfig(size_px=s.size_px, work_px=s.size_px * 9 // 8 // 8 * 8, labelled_share=s.labelled_share)
+    light = AugmentConfig(severity=0.7)
+    torch.manual_seed(s.seed)
+    net_options = json.loads(s.net_options)
+    net = build_net(s.net, **net_options)
+    if s.init:
+        net = continued(net, Path(s.init), s.net)
+    source = LabelledSource(train, simulator, config=config, augment=light)
+    check = GeneratedValidation(LabelledSource(valid, simulator, config=config, augment=light), batches=s.validation_batches)
+    net_out, result = train_supervised(
+        net,
+        lambda _step, generator: source.batch(s.pairs, generator),
+        config=LoopConfig(
+            steps=s.steps, learning_rate=s.learning_rate, ema=s.ema, seed=s.seed, bf16=s.bf16, validate_every=max(50, s.steps // 6)
+        ),
+        run_dir=context.run_dir / "classifier",
+        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {s.init} {s.labelled_share}",
+        validate=check,
+        on_log=context.on_log,
+    )
+    bundle = save_bundle(
+        context.run_dir / "bundle",
+        net_out,
+        name="synthesis",
+        version="1",
+        detector="synthesis",
+        net=s.net,
+        net_options=net_options,
+        crop=CropSpec(size_px=s.size_px, margin=MARGIN),
+        temperature=1.0,
+        card=card(
+            recipe="synthesis",
+            settings=asdict(s),
+            train=train.where(label=0),
+            families=[
+                *sorted({row.generator for row in train.rows if row.label}),
+                *(f"AutoGAN reconstruction ({c.name})" for c in default_bank(s.bank_steps)),
+            ],
+            metrics={f"valid_{name}": value for name, value in result.validation.items()},
+            seed=s.seed,
+        ),
+        half=True,
+    )
+    return Outcome({**result.validation, "bundle_sha256": bundle.sha256}, artefacts=("bundle",))
+
+
+def labelled_faces(faces: FacePack, split: str, hold_out: tuple[str, ...]) -> FacePack:
+    """Reals of a split and its generated stills, without held-out sources.
+
+    Fakes of videos are never taken: few people stand in them, and a net would learn their faces.
+    """
+    rows = faces.rows
+    chosen = [
+        i
+        for i, row in enumerate(rows)
+        if row.split == split
+        and row.source not in AUXILIARY_SOURCES
+        and (row.label == 0 or (row.kind == "still" and row.source not in HAND_MADE and row.source not in hold_out))
+    ]
+    if not chosen:
+        raise DataError(f"no usable face in split {split!r}; give a folder whose index has that split")
+    return faces.take(chosen)
+
+
+class GeneratedValidation:
+    """AUC on fixed batches of held-out faces: labelled fakes, and reconstructions beside their originals."""
+
+    def __init__(self, source: LabelledSource, *, batches: int, pairs: int = 24, seed: int = 99) -> None:
+        self._labelled = round(pairs * source.config.labelled_share)
+        self._drawn = [source.draw(pairs, step_generator(seed, i)) for i in range(batches)]
+
+    def __call__(self, net: nn.Module) -> dict[str, float]:
+        with torch.inference_mode():
+            real = torch.stack([net(2 * real - 1).float() for real, _ in self._drawn])
+            fake = torch.stack([net(2 * fake - 1).float() for _, fake in self._drawn])
+        out = {}
+        for name, part in (("labelled", slice(None, self._labelled)), ("reconstructed", slice(self._labelled, None))):
+            scores = torch.cat([real[:, part].flatten(), fake[:, part].flatten()])
+            half = len(scores) // 2
+            if half:
+                out[name] = round(auc(scores.numpy(), [0] * half + [1] * half), 4)
+        return out
+
+
+RECIPES = {
+    "synthesis": Recipe(
+        name="synthesis",
+        study="our experts",
+        summary="labelled generated faces and re-decoded reals against untouched faces",
+        presets={
+            "smoke": Settings(size_px=48, steps=6, pairs=8, bank_steps=2, validation_batches=2),
+            "cpu": Settings(),
+            "gpu": Settings(steps=9000, pairs=128, bank_steps=2500),
+        },
+        run=run,
+    )
+}
