@@ -64,6 +64,18 @@ class UnknownVideoError(WorkerError, LookupError):
     code = "UNKNOWN_VIDEO"
 
 
+class UnknownReviewError(WorkerError, LookupError):
+    """Raised when somebody acts on a review item that does not exist."""
+
+    code = "UNKNOWN_REVIEW"
+
+
+class ReviewConflictError(WorkerError):
+    """Raised when two people act on one review item: it is held, decided, or was read by the same person before."""
+
+    code = "REVIEW_CONFLICT"
+
+
 # --- where media come from -------------------------------------------------------------------------------------------
 
 

@@ -30,11 +30,14 @@ from .records import (
     VerdictRecord,
     VerdictRow,
 )
+from .review_queries import ReviewItem
+from .reviews import Reviews
+from .standing import LogEntry
 from .submissions import Submissions
 from .upkeep import Upkeep
 
 
-class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries):
+class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews):
     """All of the ledger on one database. Thread-safe; every method is its own transaction.
 
     Every method raises `LedgerUnavailableError` when the database is down, locked for long or full.
@@ -94,8 +97,10 @@ __all__ = [
     "ExpiredLease",
     "JobRow",
     "Ledger",
+    "LogEntry",
     "OutboxEvent",
     "QueueFacts",
+    "ReviewItem",
     "Submission",
     "Submitted",
     "VerdictRecord",

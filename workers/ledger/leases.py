@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Update, bindparam, case, select, upda
 from ..errors import LeaseLostError
 from .engine import reading, writing
 from .records import Claim, ClaimRefused, VerdictRecord
+from .reviews import open_review
 from .schema import FAILED, LEASED, QUEUED, TERMINAL, VERDICT, db_now, dead_letters, is_leased, is_queued, jobs, outbox, verdicts
 from .submissions import insert_or_ignore, record_events
 
@@ -154,6 +155,8 @@ class Leases:
                 seq = connection.scalar(select(verdicts.c.seq).filter_by(**judgement))
             self._finish(connection, claim, state=VERDICT, seq=seq)
             if is_new:
+                opened = {"ledger_id": claim.ledger_id, "video_id": claim.video_id, "tenant": claim.tenant}
+                open_review(connection, verdict_seq=seq, verdict=verdict, **opened)
                 deliver_to(connection, ledger_id=claim.ledger_id, kind="verdict.completed", urls=urls, body_text=text)
             record_events(connection, [_event(claim, "verdict" if is_new else "same_verdict", detail=str(seq))])
         return is_new

@@ -16,6 +16,8 @@ from ..errors import (
     IdempotencyConflictError,
     InvalidMessageError,
     LedgerError,
+    ReviewConflictError,
+    UnknownReviewError,
     UnknownVideoError,
     WorkerError,
 )
@@ -25,6 +27,8 @@ RETRY_AFTER_SECONDS: Final = 5
 
 _STATUS: Final[dict[type[WorkerError], int]] = {
     UnknownVideoError: 404,
+    UnknownReviewError: 404,
+    ReviewConflictError: 409,
     IdempotencyConflictError: 409,
     InvalidMessageError: 422,
     BacklogFullError: 503,

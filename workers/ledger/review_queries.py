@@ -1,0 +1,237 @@
+"""Reading what people review: the queue, one item, its log, the history behind the threshold and agreement pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Select, case, func, or_, select
+
+from .engine import reading
+from .review_schema import is_open, review_items, review_log
+from .schema import db_now, jobs, verdicts
+from .standing import LogEntry
+
+_ITEM: Final = select(
+    review_items,
+    (db_now() - review_items.c.opened_at).label("age"),
+    (review_items.c.claimed_until > db_now()).label("is_claimed"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewItem:
+    """One verdict that people look at."""
+
+    verdict_seq: int
+    ledger_id: str
+    video_id: str
+    word: str
+    p_fake: float | None
+    reasons: tuple[str, ...]
+    title: str | None
+    age_seconds: float
+    state: str
+    reading: str
+    readers: tuple[str, ...]
+    """Who decided it already, oldest first."""
+    claimed_by: str | None
+    """Who holds it now; None when nobody does."""
+    decision: str | None
+    decided_by: str | None
+    decided_at: float | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits for a decision."""
+        return self.state == "OPEN"
+
+    def may_read(self, actor: str) -> bool:
+        """Whether this person may decide it."""
+        return self.is_open and actor not in self.readers
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredWord:
+    """How many verdicts of one word lie where, for "what would change"."""
+
+    word: str
+    decision: str | None
+    num_below: int
+    """Below both lines."""
+    num_between: int
+    num_above: int
+
+
+def read_item(row: Any) -> ReviewItem:
+    """One row of the item query."""
+    return ReviewItem(
+        verdict_seq=row.verdict_seq,
+        ledger_id=row.ledger_id,
+        video_id=row.video_id,
+        word=row.word,
+        p_fake=row.p_fake,
+        reasons=tuple(row.reasons.split(",")) if row.reasons else (),
+        title=row.title,
+        age_seconds=max(0.0, row.age),
+        state=row.state,
+        reading=row.reading,
+        readers=tuple(name for name in row.readers.split("|") if name),
+        claimed_by=row.claimed_by if row.is_claimed else None,
+        decision=row.decision,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+    )
+
+
+def item_of(connection: Connection, verdict_seq: int, *, lock: bool = False) -> ReviewItem | None:
+    """One item, locked for the rest of the transaction when asked."""
+    statement = _ITEM.where(review_items.c.verdict_seq == verdict_seq)
+    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    return read_item(row) if row is not None else None
+
+
+def entries_of(connection: Connection, verdict_seq: int) -> list[LogEntry]:
+    """The log of one item, oldest first."""
+    rows = connection.execute(select(review_log).where(review_log.c.verdict_seq == verdict_seq).order_by(review_log.c.seq))
+    return [LogEntry(**row._mapping) for row in rows]
+
+
+class ReviewQueries:
+    """The part of the ledger that the dashboard reads."""
+
+    _engine: Engine
+
+    def review_queue(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 50,
+        word: str | None = None,
+        reading_wanted: str | None = None,
+        claimed_by: str | None = None,
+        hide_from: str | None = None,
+    ) -> list[ReviewItem]:
+        """What waits for people, oldest first, behind the cursor `after`.
+
+        Args:
+            after: `verdict_seq` of the last item of the page before.
+            limit: page size.
+            word: only this verdict word.
+            reading_wanted: first, second, settle or appeal.
+            claimed_by: only what this person holds.
+            hide_from: leave out what this person has decided or another one holds: what they can take now.
+        """
+        statement = _ITEM.where(is_open, review_items.c.verdict_seq > after).order_by(review_items.c.verdict_seq).limit(limit)
+        if word is not None:
+            statement = statement.where(review_items.c.word == word)
+        if reading_wanted is not None:
+            statement = statement.where(review_items.c.reading == reading_wanted)
+        if claimed_by is not None:
+            statement = statement.where(review_items.c.claimed_by == claimed_by, review_items.c.claimed_until > db_now())
+        if hide_from is not None:
+            held = (review_items.c.claimed_until > db_now()) & (review_items.c.claimed_by != hide_from)
+            statement = statement.where(
+                or_(review_items.c.claimed_until.is_(None), ~held),
+                ~review_items.c.readers.contains(f"|{hide_from}|", autoescape=True),
+            )
+        with reading(self._engine) as connection:
+            return [read_item(row) for row in connection.execute(statement)]
+
+    def review_counts(self) -> dict[tuple[str, str], int]:
+        """Open items per (word, reading), from the partial index."""
+        statement = select(review_items.c.word, review_items.c.reading, func.count()).where(is_open)
+        with reading(self._engine) as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(statement.group_by(review_items.c.word, review_items.c.reading))}
+
+    def review_item(self, verdict_seq: int) -> ReviewItem | None:
+        """One item."""
+        with reading(self._engine) as connection:
+            return item_of(connection, verdict_seq)
+
+    def review_item_of(self, video_id: str) -> ReviewItem | None:
+        """The newest item of one video."""
+        statement = _ITEM.where(review_items.c.video_id == video_id).order_by(review_items.c.verdict_seq.desc()).limit(1)
+        with reading(self._engine) as connection:
+            row = connection.execute(statement).first()
+        return read_item(row) if row is not None else None
+
+    def review_entries(self, verdict_seq: int) -> list[LogEntry]:
+        """The log of one item, oldest first."""
+        with reading(self._engine) as connection:
+            return entries_of(connection, verdict_seq)
+
+    def review_history(self, *, before: int | None = None, limit: int = 100, actor: str | None = None) -> list[LogEntry]:
+        """The whole log, newest first."""
+        statement = select(review_log).where(review_log.c.kind != "claimed").order_by(review_log.c.seq.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(review_log.c.seq < before)
+        if actor is not None:
+            statement = statement.where(review_log.c.actor == actor)
+        with reading(self._engine) as connection:
+            return [LogEntry(**row._mapping) for row in connection.execute(statement)]
+
+    def review_decisions(self) -> list[LogEntry]:
+        """Every decision and every undo, oldest first: what agreement and calibration are computed from."""
+        statement = select(review_log).where(review_log.c.kind.in_(("decided", "undone"))).order_by(review_log.c.seq)
+        with reading(self._engine) as connection:
+            return [LogEntry(**row._mapping) for row in connection.execute(statement)]
+
+    def media_of(self, ledger_id: str) -> tuple[str, str | None] | None:
+        """Video ID and source of a job; None when its row was retired."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(jobs.c.video_id, jobs.c.source).where(jobs.c.ledger_id == ledger_id)).first()
+        return (row.video_id, row.source) if row is not None else None
+
+    def find_videos(self, text: str, *, limit: int = 50) -> list[str]:
+        """Video IDs behind a video ID, a job ID, or a SHA-256 of the content or its first 8 and more digits."""
+        statements: list[Select[Any]] = [
+            select(jobs.c.video_id).where(jobs.c.video_id == text).limit(1),
+            select(verdicts.c.video_id).where(verdicts.c.video_id == text).limit(1),
+            select(jobs.c.video_id).where(jobs.c.ledger_id == text).limit(1),
+            select(verdicts.c.video_id).where(verdicts.c.ledger_id == text).limit(1),
+        ]
+        digits = text.lower()
+        if 8 <= len(digits) <= 64 and all(c in "0123456789abcdef" for c in digits):
+            content = verdicts.c.content_sha256
+            statements.append(select(verdicts.c.video_id).where(content >= digits, content <= digits + "g").distinct().limit(limit))
+        with reading(self._engine) as connection:
+            found = [video_id for statement in statements for video_id in connection.scalars(statement)]
+        return list(dict.fromkeys(found))[:limit]
+
+    def bundle_sets(self) -> list[tuple[str, int]]:
+        """Bundle sets with scored verdicts and how many, most used first."""
+        count = func.count()
+        statement = select(verdicts.c.bundle_set, count).where(verdicts.c.p_fake.is_not(None)).group_by(verdicts.c.bundle_set)
+        with reading(self._engine) as connection:
+            return [(row[0], row[1]) for row in connection.execute(statement.order_by(count.desc()))]
+
+    def scored_words(self, bundle_set: str, *, review: float, fake: float) -> list[ScoredWord]:
+        """Verdicts of one bundle set per word, decision in force and place relative to two lines; counted from an index."""
+        p_fake = verdicts.c.p_fake
+        joined = verdicts.outerjoin(review_items, review_items.c.verdict_seq == verdicts.c.seq)
+        statement = (
+            select(
+                verdicts.c.verdict,
+                review_items.c.decision,
+                func.sum(case((p_fake < review, 1), else_=0)),
+                func.sum(case(((p_fake >= review) & (p_fake < fake), 1), else_=0)),
+                func.sum(case((p_fake >= fake, 1), else_=0)),
+            )
+            .select_from(joined)
+            .where(verdicts.c.bundle_set == bundle_set, p_fake.is_not(None))
+            .group_by(verdicts.c.verdict, review_items.c.decision)
+        )
+        with reading(self._engine) as connection:
+            return [ScoredWord(*row) for row in connection.execute(statement)]
+
+    def score_histogram(self, bundle_set: str, *, num_bins: int = 50) -> Sequence[int]:
+        """Scored verdicts of one bundle set per even bin of p_fake."""
+        place = func.floor(verdicts.c.p_fake * num_bins)
+        statement = select(place, func.count()).where(verdicts.c.bundle_set == bundle_set, verdicts.c.p_fake.is_not(None)).group_by(place)
+        bins = [0] * num_bins
+        with reading(self._engine) as connection:
+            for where, count in connection.execute(statement):
+                bins[min(int(where), num_bins - 1)] += count
+        return bins

@@ -1,0 +1,92 @@
+"""Where a review item stands, computed from its log. Pure: the log is the truth, the item's row is a copy of this for the queue.
+
+    first --decided--> done            first --unsure--> second          done --second asked--> second
+    second --agrees, or settles an unsure--> done    second --differs--> settle --> done    done --appealed--> appeal --> done
+
+Nobody reads one item twice; undoing takes one's own newest decision back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+Decision = Literal["clean", "fake", "unsure", "closed"]
+Reading = Literal["first", "second", "settle", "appeal"]
+DECISIONS: Final[tuple[Decision, ...]] = ("clean", "fake", "unsure", "closed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One line of the review log."""
+
+    seq: int
+    at: float
+    """Seconds since the epoch by the database's clock."""
+    verdict_seq: int
+    video_id: str
+    actor: str
+    kind: str
+    """decided, undone, second_asked, appealed, noted, skipped, claimed, released, replaced."""
+    reading: str | None = None
+    decision: str | None = None
+    reason: str | None = None
+    note: str | None = None
+    undoes: int | None = None
+    """The `seq` of the decision that this entry takes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an item stands."""
+
+    is_open: bool = True
+    reading: Reading = "first"
+    """The reading that is wanted, or the one that ended it."""
+    decision: str | None = None
+    """The decision in force."""
+    decided_by: str | None = None
+    decided_at: float | None = None
+    readers: tuple[str, ...] = ()
+
+    def may_read(self, actor: str) -> bool:
+        """Whether this person may decide it."""
+        return self.is_open and actor not in self.readers
+
+
+def standing_of(entries: Sequence[LogEntry]) -> Standing:
+    """Replay the log of one item, oldest entry first."""
+    undone = {entry.undoes for entry in entries if entry.kind == "undone"}
+    standing = Standing()
+    for entry in entries:
+        if entry.seq in undone:
+            continue
+        if entry.kind == "decided":
+            standing = _decided(standing, entry)
+        elif entry.kind == "second_asked" and not standing.is_open and standing.reading == "first":
+            standing = replace(standing, is_open=True, reading="second")
+        elif entry.kind == "appealed" and not standing.is_open:
+            standing = replace(standing, is_open=True, reading="appeal")
+    return standing
+
+
+def undoable(entries: Sequence[LogEntry], actor: str) -> LogEntry | None:
+    """The decision that this person may take back: the newest one in force, when it is theirs and nobody has appealed since."""
+    undone = {entry.undoes for entry in entries if entry.kind == "undone"}
+    for entry in reversed(entries):
+        if entry.kind == "appealed":
+            return None
+        if entry.kind == "decided" and entry.seq not in undone:
+            return entry if entry.actor == actor else None
+    return None
+
+
+def _decided(standing: Standing, entry: LogEntry) -> Standing:
+    read = replace(standing, readers=(*standing.readers, entry.actor))
+    done = replace(read, is_open=False, decision=entry.decision, decided_by=entry.actor, decided_at=entry.at)
+    if standing.reading == "first" and entry.decision == "unsure":
+        return replace(done, is_open=True, reading="second")
+    if standing.reading == "second" and standing.decision not in ("unsure", entry.decision):
+        return replace(read, is_open=True, reading="settle")
+    return done
