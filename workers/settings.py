@@ -97,6 +97,12 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API")
     api_keys: tuple[str, ...] = Field((), description="`scope[,scope]:sha256hex` per key; empty = open, allowed on loopback only")
+    web_secret: SecretStr | None = Field(None, description="Signs the dashboard's sessions; None = made once and kept in the state folder")
+    session_hours: Seconds = Field(12.0, description="A reviewer's session ends this many hours after the login")
+    review_claim_seconds: Seconds = Field(
+        600.0, description="A video opened by one reviewer is closed to the others this long; renewed while open"
+    )
+    second_read_share: float = Field(0.0, ge=0, le=1, description="Share of decisions that a second person reads without seeing the first")
     body_limit_bytes: Count = Field(1024**2, description="Larger request bodies are refused")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of /metrics, /livez and /readyz of a worker, ingest or janitor; 0 = off")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
