@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batching import BatchReport, MicroBatcher
+from .bundle import Bundle
 from .calibration import BundleSet
-from .detectors import Detector, load_detector
+from .detectors import Detector, Precision, PrecisionWish, load_detector
 from .faces.detect import FaceDetector, FoundFace, MtcnnFaceDetector
 from .faces.sparse import find_sparsely
 
@@ -19,6 +20,7 @@ _FACE_LANE = "face_detector"
 _REFINE_LANE = "face_refiner"
 _FACE_BATCH = 16
 _CROP_BATCH = 64
+_EXACT = "exact"
 
 
 class Engine:
@@ -29,6 +31,8 @@ class Engine:
         bundle_set: BundleSet,
         *,
         device: str = "cpu",
+        precision: PrecisionWish = "fp32",
+        compiled: bool = False,
         face_detector: FaceDetector | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
     ) -> None:
@@ -37,6 +41,8 @@ class Engine:
         Args:
             bundle_set: verified bundles.
             device: torch device that this process owns.
+            precision: of the detectors; `auto` takes bf16 where the device is fast at it and a probe's scores hold.
+            compiled: let TorchInductor compile the detectors' nets.
             face_detector: another face detector than MTCNN.
             on_batch: called after every batch, for metrics.
 
@@ -44,13 +50,26 @@ class Engine:
             BundleError: weights are missing, changed or do not fit.
         """
         self.face_detector = face_detector or MtcnnFaceDetector(device=device)
-        self.detectors: dict[str, Detector] = {bundle.name: load_detector(bundle, device=device) for bundle in bundle_set.bundles}
+        self.detectors: dict[str, Detector] = {
+            bundle.name: load_detector(bundle, device=device, precision=precision, compiled=compiled) for bundle in bundle_set.bundles
+        }
         gather_seconds = 0.01 if device.startswith("cuda") else 0.0
         self.batcher = MicroBatcher(gather_seconds=gather_seconds, on_batch=on_batch)
         self.batcher.add_lane(_FACE_LANE, self._find_faces, max_batch=_FACE_BATCH)
         self.batcher.add_lane(_REFINE_LANE, self._refine_faces, max_batch=_FACE_BATCH)
         for name, detector in self.detectors.items():
             self.batcher.add_lane(name, _scorer(detector), max_batch=_CROP_BATCH)
+            if detector.precision != "fp32":
+                self.batcher.add_lane(f"{name}:{_EXACT}", _exact_scorer(detector.bundle, device=device), max_batch=_CROP_BATCH)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every detector scores in fp32, as it was calibrated."""
+        return all(detector.precision == "fp32" for detector in self.detectors.values())
+
+    def precision(self, name: str) -> Precision:
+        """The precision that detector `name` scores in."""
+        return self.detectors[name].precision
 
     def find_faces(
         self, images: Sequence[NDArray[np.uint8]], *, min_face_px: float, deadline: float, cancel: threading.Event | None
@@ -63,10 +82,11 @@ class Engine:
         )
 
     def logits(
-        self, name: str, crops: Sequence[NDArray[np.uint8]], *, deadline: float, cancel: threading.Event | None
+        self, name: str, crops: Sequence[NDArray[np.uint8]], *, deadline: float, cancel: threading.Event | None, exact: bool = False
     ) -> NDArray[np.float32]:
-        """(N,) temperature-scaled logits of detector `name`."""
-        return np.asarray(self.batcher.submit(name, crops, deadline=deadline, cancel=cancel), np.float32)
+        """(N,) temperature-scaled logits of detector `name`; in fp32 whatever the engine's precision when `exact`."""
+        lane = f"{name}:{_EXACT}" if exact and self.precision(name) != "fp32" else name
+        return np.asarray(self.batcher.submit(lane, crops, deadline=deadline, cancel=cancel), np.float32)
 
     def close(self) -> None:
         """Stop the device thread."""
@@ -94,6 +114,18 @@ class Engine:
             for i, refined in zip(members, self.face_detector.refine([items[i] for i in members]), strict=True):
                 faces[i] = refined
         return faces
+
+
+def _exact_scorer(bundle: Bundle, *, device: str) -> Callable[[list[NDArray[np.uint8]]], Sequence[float]]:
+    """The same detector in fp32, loaded when it is first asked: few videos come so close to a threshold."""
+    loaded: list[Detector] = []
+
+    def run(crops: list[NDArray[np.uint8]]) -> Sequence[float]:
+        if not loaded:
+            loaded.append(load_detector(bundle, device=device))
+        return [float(value) for value in loaded[0].logits(crops)]
+
+    return run
 
 
 def _scorer(detector: Detector) -> Callable[[list[NDArray[np.uint8]]], Sequence[float]]:

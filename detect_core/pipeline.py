@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from .aggregate import STRATEGY, TrackWindow, best_window, of_track, quality_weight
 from .batching import BatchReport
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
+from .detectors import PrecisionWish
+from .detectors.runtime import SCORE_TOLERANCE
 from .engine import Engine
 from .errors import BundleMismatchError
 from .evidence import mean_logits, suspicious_segments, track_score, worst_moments
@@ -72,10 +74,22 @@ class Screener:
         *,
         options: ScreeningOptions | None = None,
         device: str = "cpu",
+        precision: PrecisionWish = "fp32",
+        compiled: bool = False,
         face_detector: FaceDetector | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
     ) -> None:
         """Load the models and start the decode nursery.
+
+        Args:
+            bundle_set: verified bundles and their calibration.
+            options: how a video is looked at.
+            device: torch device that this process owns.
+            precision: of the detectors. In bf16 a video whose score falls next to a threshold is scored again in
+                fp32, so that the verdict's word is the one of fp32.
+            compiled: let TorchInductor compile the detectors' nets.
+            face_detector: another face detector than MTCNN.
+            on_batch: called after every batch, for metrics.
 
         Raises:
             BundleError: weights are missing, changed or do not fit each other.
@@ -86,7 +100,9 @@ class Screener:
             )
         self.bundle_set = bundle_set
         self.options = options or ScreeningOptions()
-        self.engine = Engine(bundle_set, device=device, face_detector=face_detector, on_batch=on_batch)
+        self.engine = Engine(
+            bundle_set, device=device, precision=precision, compiled=compiled, face_detector=face_detector, on_batch=on_batch
+        )
         keeper().warm()
 
     @classmethod
@@ -96,14 +112,25 @@ class Screener:
         *,
         options: ScreeningOptions | None = None,
         device: str = "cpu",
+        precision: PrecisionWish = "fp32",
+        compiled: bool = False,
+        face_detector: FaceDetector | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
     ) -> Self:
-        """Load a bundle set from disk and start.
+        """Load a bundle set from disk and start; arguments as for the class.
 
         Raises:
             BundleError: the set or a bundle is missing, changed or does not fit.
         """
-        return cls(load_bundle_set(bundle_set), options=options, device=device, on_batch=on_batch)
+        return cls(
+            load_bundle_set(bundle_set),
+            options=options,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+            face_detector=face_detector,
+            on_batch=on_batch,
+        )
 
     def close(self) -> None:
         """Stop the device thread. The nursery stays for other screeners of the process and ends with it."""
@@ -155,7 +182,27 @@ class Screener:
         with clock.stage("classify"):
             scores, pictures, detector_seconds = self._score(look, deadline=deadline, cancel=cancel)
         with clock.stage("aggregate"):
-            return self._judge(info, look, scores, pictures, detector_seconds, warnings=warnings, clock=clock, decode_cpu=decode_cpu)
+            verdict = self._judge(info, look, scores, pictures, detector_seconds, warnings=warnings, clock=clock, decode_cpu=decode_cpu)
+        if self.engine.is_exact or not self._is_close_call(verdict):
+            return verdict
+        with clock.stage("classify"):
+            scores, pictures, detector_seconds = self._score(look, deadline=deadline, cancel=cancel, exact=True)
+        with clock.stage("aggregate"):
+            return self._judge(
+                info, look, scores, pictures, detector_seconds, warnings=warnings, clock=clock, decode_cpu=decode_cpu, exact=True
+            )
+
+    def _is_close_call(self, verdict: Verdict) -> bool:
+        """Whether what bf16 may add or take could carry a track over a threshold."""
+        calibration = self.bundle_set.calibration
+        probabilities = [verdict.p_fake, *(calibration.probability(track.z) for track in verdict.tracks if track.z is not None)]
+        margin = 2 * SCORE_TOLERANCE["bf16"]
+        return any(
+            abs(probability - threshold) <= margin
+            for probability in probabilities
+            if probability is not None
+            for threshold in (calibration.t_review, calibration.t_fake)
+        )
 
     def _find_faces(self, frames: Sequence[Frame], look: _Look, *, deadline: float, cancel: threading.Event | None) -> list[list[FaceBox]]:
         if not frames:
@@ -187,7 +234,7 @@ class Screener:
         look.boxes += [list(kept) for kept in boxes]
 
     def _score(
-        self, look: _Look, *, deadline: float, cancel: threading.Event | None
+        self, look: _Look, *, deadline: float, cancel: threading.Event | None, exact: bool = False
     ) -> tuple[list[CropScore], dict[tuple[int, float], NDArray[np.uint8]], dict[str, float]]:
         """Score the crops of every track that is long enough to say something."""
         number_of = {id(box): (box.frame_id, number) for kept in look.boxes for number, box in enumerate(kept)}
@@ -202,7 +249,7 @@ class Screener:
         for bundle in self.bundle_set.bundles:
             started = time.monotonic()
             logits[bundle.name] = self.engine.logits(
-                bundle.name, [cuts[bundle.name][0] for _, _, cuts in members], deadline=deadline, cancel=cancel
+                bundle.name, [cuts[bundle.name][0] for _, _, cuts in members], deadline=deadline, cancel=cancel, exact=exact
             )
             seconds[bundle.name] = time.monotonic() - started
         first = self.bundle_set.bundles[0].name if self.bundle_set.bundles else ""
@@ -231,6 +278,7 @@ class Screener:
         warnings: list[str],
         clock: _Clock,
         decode_cpu: float,
+        exact: bool = False,
     ) -> Verdict:
         calibration = self.bundle_set.calibration
         tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
@@ -268,7 +316,7 @@ class Screener:
             ),
             tracks=tuple(track_score(track, windows[track_id], calibration=calibration) for track_id, track in tracks.items()),
             segments=tuple(s for track in tracks.values() for s in suspicious_segments(track, calibration=calibration)),
-            detectors=self._reports(tracks, windows, decision, detector_seconds),
+            detectors=self._reports(tracks, windows, decision, detector_seconds, exact=exact),
             evidence=worst_moments(scores, calibration=calibration, pictures=pictures, thumbnails=self.options.thumbnails),
             warnings=tuple(warnings),
             bundle_set=self.bundle_set.label,
@@ -286,6 +334,8 @@ class Screener:
         windows: dict[int, TrackWindow | None],
         decision: Decision,
         seconds: dict[str, float],
+        *,
+        exact: bool,
     ) -> tuple[DetectorReport, ...]:
         """What each detector said about the deciding track; optional detectors without a bundle are listed, not scored."""
         window = windows.get(decision.track_id) if decision.track_id is not None else None
@@ -298,6 +348,7 @@ class Screener:
                 state="scored" if bundle.name in means else "no_crops",
                 p_fake=float(1.0 / (1.0 + np.exp(-np.clip(means[bundle.name], -40, 40)))) if bundle.name in means else None,
                 seconds=round(seconds.get(bundle.name, 0.0), 4),
+                precision="fp32" if exact else self.engine.precision(bundle.name),
             )
             for bundle in self.bundle_set.bundles
         ]

@@ -239,6 +239,8 @@ class DetectorReport:
     p_fake: float | None = None
     """Sigmoid of this detector's own best window, uncalibrated across detectors; None unless scored."""
     seconds: float = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What its net was computed in: scores of the two differ by up to 0.01."""
 
     def __post_init__(self) -> None:
         _require_probability(self.p_fake, "p_fake")

@@ -2,5 +2,6 @@
 
 from .base import Detector
 from .registry import load_detector
+from .runtime import Precision, PrecisionWish
 
-__all__ = ["Detector", "load_detector"]
+__all__ = ["Detector", "Precision", "PrecisionWish", "load_detector"]

@@ -9,12 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
+from .runtime import Precision
 
 
 class Detector(Protocol):
     """Scores crops that were cut as its bundle's crop specification says. Owned by one thread."""
 
     bundle: Bundle
+
+    @property
+    def precision(self) -> Precision:
+        """The precision it scores in."""
+        ...
 
     def logits(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Score crops.

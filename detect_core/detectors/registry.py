@@ -9,6 +9,7 @@ from ..bundle import Bundle
 from ..errors import BundleMismatchError
 from .base import Detector
 from .crop_net import CropNetDetector
+from .runtime import PrecisionWish
 
 DETECTORS: Final[dict[str, Callable[..., Detector]]] = {
     "blend": CropNetDetector,
@@ -20,8 +21,14 @@ DETECTORS: Final[dict[str, Callable[..., Detector]]] = {
 """One class serves all whose score is one net over one crop; a detector of another kind adds a row and a file."""
 
 
-def load_detector(bundle: Bundle, *, device: str = "cpu") -> Detector:
+def load_detector(bundle: Bundle, *, device: str = "cpu", precision: PrecisionWish = "fp32", compiled: bool = False) -> Detector:
     """Load the detector that a bundle's card names.
+
+    Args:
+        bundle: a verified bundle.
+        device: torch device.
+        precision: fp32 as it was calibrated in; `auto` takes bf16 where that is faster and the scores hold.
+        compiled: let TorchInductor compile the net.
 
     Raises:
         BundleMismatchError: the name is unknown.
@@ -29,4 +36,4 @@ def load_detector(bundle: Bundle, *, device: str = "cpu") -> Detector:
     """
     if bundle.detector not in DETECTORS:
         raise BundleMismatchError(f"bundle {bundle.name} wants detector {bundle.detector!r}; known: {', '.join(sorted(DETECTORS))}")
-    return DETECTORS[bundle.detector](bundle, device=device)
+    return DETECTORS[bundle.detector](bundle, device=device, precision=precision, compiled=compiled)

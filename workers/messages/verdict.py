@@ -102,6 +102,7 @@ class ModelPart(_Part):
     p_fake: Probability | None
     state: Literal["scored", "not_loaded", "no_crops"]
     ms: int
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="What its net was computed in; scores of the two differ by up to 0.01")
 
 
 class VideoPart(_Part):
@@ -245,7 +246,15 @@ def verdict_body(verdict: structs.Verdict, *, job: JobFacts) -> VerdictBody:
             pts=list(verdict.sampling.pts_seconds),
         ),
         models=[
-            ModelPart(name=d.name, version=d.version, sha256=d.sha256, p_fake=d.p_fake, state=d.state, ms=round(d.seconds * 1000))
+            ModelPart(
+                name=d.name,
+                version=d.version,
+                sha256=d.sha256,
+                p_fake=d.p_fake,
+                state=d.state,
+                ms=round(d.seconds * 1000),
+                precision=d.precision,
+            )
             for d in verdict.detectors
         ],
         bundle_set=verdict.bundle_set,
