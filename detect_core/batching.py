@@ -29,6 +29,8 @@ class BatchReport:
     oldest_wait_seconds: float
     run_seconds: float
     num_failed: int
+    cpu_seconds: float = 0.0
+    """CPU time of the device thread; torch's own pool of threads is not in it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -193,7 +195,7 @@ class MicroBatcher:
         return name, lane, batch
 
     def _run(self, name: str, lane: _Lane, batch: list[_Item]) -> None:
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.thread_time()
         self._busy_since = started
         self._run_isolating(name, lane, batch)
         self._busy_since = None
@@ -206,6 +208,7 @@ class MicroBatcher:
                     oldest_wait_seconds=started - min(item.enqueued for item in batch),
                     run_seconds=time.monotonic() - started,
                     num_failed=sum(item.error is not None for item in batch),
+                    cpu_seconds=time.thread_time() - cpu_started,
                 )
             )
         for item in batch:

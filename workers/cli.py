@@ -15,6 +15,7 @@ from detect_core.errors import DetectCoreError
 from .errors import UnknownVideoError, WorkerError
 from .logs import configure_logs
 from .settings import Settings, load_settings
+from .tracing import configure_tracing, stop_tracing
 
 app = typer.Typer(
     name="veriframe",
@@ -36,6 +37,7 @@ def _refuse(error: Exception) -> None:
 def _settings(component: str, **overrides: Any) -> Settings:
     settings = load_settings(**overrides)
     configure_logs(level=settings.log_level, component=component)
+    configure_tracing(settings.otlp_endpoint, component=component)
     return settings
 
 
@@ -238,3 +240,5 @@ def main() -> None:
     except (WorkerError, DetectCoreError) as err:
         _refuse(err)
         sys.exit(EXIT_REFUSED)
+    finally:
+        stop_tracing()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .ledger import Claim
+from .tracing import OpenSpan
 
 CancelReason = Literal["drain", "lease_lost", "deadline"]
 
@@ -24,6 +25,8 @@ class Running:
     cancel: threading.Event = field(default_factory=threading.Event)
     cancel_reason: CancelReason | None = None
     stage: str = "fetch"
+    span: OpenSpan = OpenSpan(None)  # noqa: RUF009 - frozen, so one for all is right
+    """The trace of this try."""
 
     def stop(self, reason: CancelReason) -> None:
         """Ask the screening to end; the first reason counts."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
+from . import tracing
 from .broker import Dispatcher
 from .errors import BacklogFullError, BrokerError, WorkerError
 from .ledger import Ledger, Submission, Submitted
@@ -64,6 +66,7 @@ class Intake:
             LedgerUnavailableError: nothing was taken in.
             IdempotencyConflictError: only with `refuse_conflicts`; nothing was taken in.
         """
+        submissions = [_traced(submission) for submission in submissions]
         room = self._room()
         grace: list[float] = []
         for submission in submissions:
@@ -90,3 +93,17 @@ class Intake:
             return dict(self._dispatcher.room())
         except BrokerError:
             return {}
+
+
+def _traced(submission: Submission) -> Submission:
+    """The submission with the span under which its screening will appear."""
+    request = submission.request
+    with tracing.span(
+        "veriframe submit",
+        traceparent=submission.trace_id,
+        kind="PRODUCER",
+        video_id=request.video_id,
+        door=submission.door,
+        lane=request.lane,
+    ) as opened:
+        return submission if opened.traceparent == submission.trace_id else replace(submission, trace_id=opened.traceparent)

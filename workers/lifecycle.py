@@ -28,7 +28,7 @@ from .errors import LeaseLostError, WorkerError
 from .in_flight import Running
 from .ledger import Ledger
 from .metrics import Metrics, resident_bytes
-from .probes import serve_probes
+from .probes import Probes, serve_probes
 from .processes import new_owner
 from .screening import Screener, Screening
 from .settings import Settings
@@ -74,6 +74,8 @@ class WorkerLife:
     def start(self) -> None:
         """Start the heartbeat."""
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        self._metrics.worker_in_flight.set_function(lambda: len(self._in_flight))
+        self._metrics.heartbeat.set_to_current_time()
         self._metrics.worker_ready.set(1)
 
     def finish(self) -> None:
@@ -119,8 +121,8 @@ class WorkerLife:
     def _beat(self) -> None:
         while not self._stopped.wait(self._settings.heartbeat_seconds):
             self._ticked = time.monotonic()
+            self._metrics.heartbeat.set_to_current_time()
             running = self._in_flight.snapshot()
-            self._metrics.worker_in_flight.set(len(running))
             try:
                 self._renew(running)
             except WorkerError as err:
@@ -230,6 +232,14 @@ def run_worker(
     )
     ledger.warm(settings.concurrency + 1)
     metrics = Metrics()
+    lives: list[WorkerLife] = []  # empty while the bundles load: not started, not ready, but alive
+    if settings.metrics_port:
+        probes = Probes(
+            is_started=lambda: bool(lives),
+            is_live=lambda: all(life.is_live for life in lives),
+            is_ready=lambda: bool(lives) and lives[0].is_ready,
+        )
+        serve_probes(probes, host=settings.api_host, port=settings.metrics_port, metrics=metrics)
     screener = screener_factory(settings, metrics)
     screening = Screening(
         ledger=ledger,
@@ -248,15 +258,8 @@ def run_worker(
 
     signals.worker_shutting_down.connect(on_shutdown, weak=False)
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # a setting of ours that Celery plans to change
-    if settings.metrics_port:
-        serve_probes(
-            host=settings.api_host,
-            port=settings.metrics_port,
-            registry=metrics.registry,
-            is_live=lambda: life.is_live,
-            is_ready=lambda: life.is_ready,
-        )
     life.start()
+    lives.append(life)
     try:
         worker = app.Worker(
             pool_cls="threads",

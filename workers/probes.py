@@ -1,20 +1,40 @@
-"""A worker's own small HTTP server: /metrics, /livez, /readyz. Off unless `VERIFRAME_METRICS_PORT` is set."""
+"""A process's own small HTTP server: /metrics, /startupz, /livez, /readyz. Off unless `VERIFRAME_METRICS_PORT` is set."""
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-
 from .errors import PortInUseError
+from .metrics import Metrics
 
 
-def serve_probes(
-    *, host: str, port: int, registry: CollectorRegistry, is_live: Callable[[], bool], is_ready: Callable[[], bool]
-) -> ThreadingHTTPServer:
+def _always() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What an orchestrator may ask a process."""
+
+    is_ready: Callable[[], bool]
+    """Takes work: broker and ledger reachable, not draining."""
+    is_live: Callable[[], bool] = _always
+    """Its heartbeat ticks. Never broker or task progress: that would kill what only has to wait."""
+    is_started: Callable[[], bool] = _always
+    """Bundles are loaded and the self-test passed; liveness is asked from then on."""
+
+    def answer(self, path: str) -> bool | None:
+        """The answer to one path; None for a path that is no probe."""
+        ask = {"/startupz": self.is_started, "/livez": self.is_live, "/readyz": self.is_ready}.get(path)
+        return None if ask is None else ask()
+
+
+def serve_probes(probes: Probes, *, host: str, port: int, metrics: Metrics) -> ThreadingHTTPServer:
     """Start the server in a daemon thread.
 
     Raises:
@@ -24,17 +44,24 @@ def serve_probes(
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":
-                self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
-            elif self.path in ("/livez", "/readyz"):
-                good = is_live() if self.path == "/livez" else is_ready()
-                self._answer(200 if good else 503, b"ok\n" if good else b"no\n", "text/plain")
+                page, content_type = metrics.expose(self.headers.get("Accept"))
+                if "gzip" in self.headers.get("Accept-Encoding", ""):
+                    self._answer(200, gzip.compress(page, compresslevel=1), content_type, ("Content-Encoding", "gzip"))
+                else:
+                    self._answer(200, page, content_type)
+                return
+            good = probes.answer(self.path)
+            if good is None:
+                self._answer(404, b"try /metrics, /startupz, /livez or /readyz\n", "text/plain")
             else:
-                self._answer(404, b"try /metrics, /livez or /readyz\n", "text/plain")
+                self._answer(200 if good else 503, b"ok\n" if good else b"no\n", "text/plain")
 
-        def _answer(self, status: int, body: bytes, content_type: str) -> None:
+        def _answer(self, status: int, body: bytes, content_type: str, *headers: tuple[str, str]) -> None:
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in headers:
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

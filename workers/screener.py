@@ -19,9 +19,24 @@ def load_screener(settings: Settings, metrics: Metrics) -> Screener:
     from detect_core.options import ScreeningOptions
 
     def on_batch(report: BatchReport) -> None:
+        stage = "detect" if report.lane.startswith("face_") else "classify"
+        metrics.stage_cpu_seconds.labels(stage=stage).inc(report.cpu_seconds)
+        metrics.batch_fill_ratio.labels(model=report.lane).observe(report.num_items / report.max_batch)
         metrics.batch_size.labels(model=report.lane).observe(report.num_items)
         metrics.batch_wait_seconds.labels(model=report.lane).observe(report.oldest_wait_seconds)
         metrics.inference_seconds.labels(model=report.lane, device=settings.device).observe(report.run_seconds)
 
     options = ScreeningOptions(thumbnails=settings.evidence_thumbnails, total_seconds=settings.video_soft_seconds)
-    return pipeline.Screener.load(settings.bundle_set or DEFAULT_SET, options=options, device=settings.device, on_batch=on_batch)
+    screener = pipeline.Screener.load(settings.bundle_set or DEFAULT_SET, options=options, device=settings.device, on_batch=on_batch)
+    loaded = screener.bundle_set
+    for bundle in loaded.bundles:
+        metrics.model_info.labels(model=bundle.name, version=bundle.version, sha256=bundle.sha256).set(1)
+    metrics.prepare_worker(model=loaded.label, detectors=[bundle.name for bundle in loaded.bundles], device=settings.device)
+    batcher = screener.engine.batcher
+    metrics.crops_waiting.set_function(lambda: batcher.num_waiting)
+    if settings.device.startswith("cuda"):
+        import torch
+
+        metrics.gpu_allocated_bytes.labels(device=settings.device).set_function(lambda: torch.cuda.memory_allocated(settings.device))
+        metrics.gpu_reserved_bytes.labels(device=settings.device).set_function(lambda: torch.cuda.memory_reserved(settings.device))
+    return screener

@@ -17,6 +17,7 @@ import structlog
 from detect_core.errors import BundleError, DecodeLimitError, DecodeTimeoutError, DetectorError, MediaError
 from detect_core.structs import Verdict
 
+from . import tracing
 from .errors import LeaseLostError, LedgerUnavailableError, SourceError, WorkerError
 from .in_flight import InFlight, IsolationGate, Running
 from .ledger import Claim, ClaimRefused, Ledger, VerdictRecord
@@ -117,9 +118,12 @@ class Screening:
                 return "skipped"
             running = Running(claim=claim, delivery_tag=delivery_tag)
             self.in_flight.add(running)
-            bound = structlog.contextvars.bind_contextvars(ledger_id=ledger_id, video_id=claim.video_id, trace_id=claim.trace_id)
+            bound = structlog.contextvars.bind_contextvars(
+                ledger_id=ledger_id, video_id=claim.video_id, trace_id=tracing.trace_id_of(claim.trace_id) or claim.trace_id
+            )
             try:
-                return self._run_claimed(running)
+                with tracing.span("veriframe screen", traceparent=claim.trace_id, kind="CONSUMER", **_traced(claim)) as running.span:
+                    return self._run_claimed(running)
             finally:
                 self.in_flight.remove(running)
                 structlog.contextvars.reset_contextvars(**bound)
@@ -145,9 +149,13 @@ class Screening:
         media = self._sources.fetch(claim.video_id, source=claim.source, content_sha256=claim.content_sha256, cancel=running.cancel)
         fetched = time.monotonic()
         self._metrics.stage_seconds.labels(stage="fetch", device="cpu").observe(fetched - started)
+        self._metrics.last_progress.labels(stage="fetch").set_to_current_time()
+        below = running.span.traceparent
+        tracing.record("fetch", below=below, seconds=fetched - started)
 
         def on_stage(stage: str, wall_seconds: float, cpu_seconds: float) -> None:
             running.stage = stage
+            tracing.record(stage, below=below, seconds=wall_seconds)
             self._metrics.stage_seconds.labels(stage=stage, device=self._settings.device).observe(wall_seconds)
             self._metrics.stage_cpu_seconds.labels(stage=stage).inc(max(0.0, cpu_seconds))
             self._metrics.last_progress.labels(stage=stage).set_to_current_time()
@@ -179,7 +187,12 @@ class Screening:
     def _observe(self, verdict: Verdict, *, wall_seconds: float) -> None:
         if wall_seconds > 0 and verdict.video.duration_seconds > 0:
             self._metrics.realtime_ratio.observe(verdict.video.duration_seconds / wall_seconds)
+        self._metrics.stage_cpu_seconds.labels(stage="decode").inc(verdict.cpu_seconds)  # the decode child's, which no thread of ours sees
+        self._metrics.frames_sampled.inc(verdict.sampling.num_requested)
         self._metrics.frames_decoded.inc(verdict.sampling.num_decoded)
+        self._metrics.frames_dropped.labels(reason="not_decoded").inc(
+            max(0, min(verdict.sampling.num_requested, verdict.video.num_packets) - verdict.sampling.num_decoded)
+        )
         self._metrics.faces_detected.inc(verdict.sampling.num_faces)
         for track in verdict.tracks:
             for _seconds, score in track.scores:
@@ -204,7 +217,9 @@ class Screening:
 
     def _commit(self, running: Running, record: VerdictRecord) -> str:
         claim = running.claim
-        is_new = self._write(running, lambda: self._ledger.commit_verdict(claim, verdict=record, urls=self._urls(claim)))
+        with tracing.span("store", traceparent=running.span.traceparent):
+            is_new = self._write(running, lambda: self._ledger.commit_verdict(claim, verdict=record, urls=self._urls(claim)))
+        running.span.note(verdict=record.verdict, bundle_set=record.bundle_set, new=is_new)
         if not is_new:
             self._metrics.duplicates.labels(reason="dedupe").inc()
         self._ended(running, verdict=record.verdict, model=record.bundle_set)
@@ -238,6 +253,7 @@ class Screening:
             lambda: self._ledger.retry(claim, code=decision.code, message=decision.message, delay_seconds=decision.delay_seconds),
         )
         self._metrics.retries.labels(reason=decision.code).inc()
+        running.span.failed(decision.code)
         log.warning("retried", code=decision.code, delay_seconds=round(decision.delay_seconds, 1), exc_info=_untyped(decision, error))
         return "retried"
 
@@ -250,6 +266,7 @@ class Screening:
         )
         self._metrics.failures.labels(stage=_failed_stage(running, error), reason=decision.code).inc()
         self._metrics.dead_letters.labels(code=decision.code).inc()
+        running.span.failed(decision.code)
         self._ended(running, verdict="none", model="none")
         log.warning("failed", code=decision.code, message=decision.message, exc_info=_untyped(decision, error))
         return "failed"
@@ -257,8 +274,10 @@ class Screening:
     def _ended(self, running: Running, *, verdict: str, model: str) -> None:
         lane, seconds = running.claim.lane, time.monotonic() - running.started
         self._metrics.processed.labels(verdict=verdict, queue=lane, model=model).inc()
-        self._metrics.processing_seconds.labels(queue=lane).observe(seconds)
-        self._metrics.end_to_end_seconds.labels(queue=lane).observe(running.claim.waited_seconds + seconds)
+        trace_id = tracing.trace_id_of(running.span.traceparent)
+        exemplar = {"trace_id": trace_id} if trace_id is not None else None
+        self._metrics.processing_seconds.labels(queue=lane).observe(seconds, exemplar)
+        self._metrics.end_to_end_seconds.labels(queue=lane).observe(running.claim.waited_seconds + seconds, exemplar)
         self._metrics.last_progress.labels(stage="store").set_to_current_time()
 
     def _write(self, running: Running, write: Callable[[], _Result]) -> _Result:
@@ -275,6 +294,16 @@ class Screening:
                     log.error("ledger_lost", code=err.code, note="the lease runs out and the job is sent again")
                     raise LeaseLostError("the ledger could not be reached for two lease times") from err
                 time.sleep(_COMMIT_PAUSE_SECONDS)
+
+
+def _traced(claim: Claim) -> dict[str, str | float]:
+    return {
+        "video_id": claim.video_id,
+        "job_id": claim.ledger_id,
+        "lane": claim.lane,
+        "attempt": claim.attempts,
+        "waited_seconds": claim.waited_seconds,
+    }
 
 
 def _untyped(decision: Decision, error: Exception) -> Exception | None:

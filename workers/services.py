@@ -18,7 +18,7 @@ from .intake import Intake
 from .janitor import Janitor
 from .ledger import Ledger
 from .metrics import Metrics
-from .probes import serve_probes
+from .probes import Probes, serve_probes
 from .processes import new_owner
 from .settings import Settings
 
@@ -70,6 +70,7 @@ def open_control(settings: Settings, *, broker_url: str, wait_seconds: float = 6
         require_no_eviction(client)
         ledger = ledger or Ledger.open(settings.resolved_ledger_url, sqlite_synchronous=settings.sqlite_synchronous)
         metrics = Metrics()
+        metrics.prepare_control()
         dispatcher = RedisDispatcher(client, bound=settings.dispatch_bound)
         intake = Intake(ledger, dispatcher, metrics=metrics, resend_seconds=settings.resend_seconds, backlog_limit=settings.backlog_limit)
         try:
@@ -89,16 +90,12 @@ def stop_on_signals() -> threading.Event:
 
 
 def _serve_probes(control: Control) -> None:
-    """`/metrics`, `/livez` and `/readyz` of a process without an API, when `VERIFRAME_METRICS_PORT` is set. Raises `PortInUseError`."""
+    """`/metrics`, `/startupz`, `/livez` and `/readyz` of a process without an API, when `VERIFRAME_METRICS_PORT` is set. Raises `PortInUseError`."""
     settings = control.settings
     if settings.metrics_port:
-        serve_probes(
-            host=settings.api_host,
-            port=settings.metrics_port,
-            registry=control.metrics.registry,
-            is_live=lambda: True,  # it answers; that it works is said by its metrics
-            is_ready=lambda: _reaches_both(control),
-        )
+        # live: it answers; that it works is said by its metrics
+        probes = Probes(is_ready=lambda: _reaches_both(control))
+        serve_probes(probes, host=settings.api_host, port=settings.metrics_port, metrics=control.metrics)
 
 
 def _reaches_both(control: Control) -> bool:

@@ -104,7 +104,12 @@ class Settings(BaseSettings):
     )
     second_read_share: float = Field(0.0, ge=0, le=1, description="Share of decisions that a second person reads without seeing the first")
     body_limit_bytes: Count = Field(1024**2, description="Larger request bodies are refused")
-    metrics_port: int = Field(0, ge=0, le=65535, description="Port of /metrics, /livez and /readyz of a worker, ingest or janitor; 0 = off")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of /metrics, /startupz, /livez and /readyz of a worker, ingest or janitor; 0 = off"
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP/HTTP collector that gets traces, e.g. http://collector:4318; needs the extra otel"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 import structlog
 
+from . import tracing
 from .egress import checked_address, pinned_request
 from .errors import SettingsError, SourceNotAllowedError, WorkerError
 from .ledger import Ledger, OutboxEvent
@@ -61,6 +62,12 @@ def verify(body: bytes, *, headers: dict[str, str], keys: Sequence[bytes], now: 
     return any(hmac.compare_digest(mine, theirs) for mine in expected for theirs in given)
 
 
+def traceparent_of(event: OutboxEvent) -> str | None:
+    """The trace of the job behind an event, as the ledger row carried it."""
+    given = json.loads(event.payload).get("trace_id")
+    return given if isinstance(given, str) else None
+
+
 def cloud_event(event: OutboxEvent) -> bytes:
     """The body: a structured CloudEvent whose data is the `verdict/1` object."""
     data = json.loads(event.payload)
@@ -103,13 +110,25 @@ class WebhookSender:
 
     def deliver(self, event: OutboxEvent) -> bool:
         """Try one event; a failure is postponed with back-off, the last one becomes a dead letter."""
+        with tracing.span(
+            "veriframe webhook",
+            traceparent=traceparent_of(event),
+            kind="CLIENT",
+            job_id=event.ledger_id,
+            event=event.kind,
+            attempt=event.tries,
+        ) as opened:
+            return self._deliver(event, opened)
+
+    def _deliver(self, event: OutboxEvent, opened: tracing.OpenSpan) -> bool:
         try:
-            status = self._post(event)
+            status = self._post(event, traceparent=opened.traceparent)
         except SourceNotAllowedError as err:
             self._give_up(event, code="WEBHOOK_NOT_ALLOWED", message=str(err))
             return False
         except (httpx.HTTPError, WorkerError) as err:
             return self._failed(event, f"{type(err).__name__}")
+        opened.note(status=status)
         if 200 <= status < 300:
             self._ledger.delivered(event)
             self._metrics.webhook_deliveries.labels(outcome="delivered").inc()
@@ -119,7 +138,7 @@ class WebhookSender:
             return False
         return self._failed(event, f"status {status}")
 
-    def _post(self, event: OutboxEvent) -> int:
+    def _post(self, event: OutboxEvent, *, traceparent: str | None) -> int:
         body, timestamp = cloud_event(event), int(time.time())
         headers: dict[str, Any] = {
             "content-type": "application/cloudevents+json",
@@ -127,6 +146,8 @@ class WebhookSender:
             "webhook-id": event.event_id,
             "webhook-timestamp": str(timestamp),
         }
+        if tracing.trace_id_of(traceparent) is not None:
+            headers["traceparent"] = traceparent
         if self._keys:
             signatures = [sign(body, event_id=event.event_id, timestamp=timestamp, key=key) for key in self._keys]
             headers["webhook-signature"] = " ".join(signatures)

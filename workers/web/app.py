@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 import detect_core
@@ -184,9 +183,10 @@ def _add_probes(app: FastAPI, control: Control, extra_health: Callable[[], dict[
         return JSONResponse({**facts, **(extra_health() if extra_health else {})}, status_code=503 if problems else 200)
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        """Prometheus text."""
-        return Response(generate_latest(control.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    def metrics(request: Request) -> Response:
+        """Prometheus text, OpenMetrics for a reader that asks for it."""
+        page, content_type = control.metrics.expose(request.headers.get("accept"))
+        return Response(page, media_type=content_type)
 
 
 def _problems(control: Control) -> list[str]:
