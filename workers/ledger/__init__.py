@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from . import migrate
 from .deliveries import Deliveries
 from .engine import make_engine, reading
+from .explanations import ExplanationRow, Explanations
 from .leases import Leases
 from .queries import Queries
 from .records import (
@@ -25,6 +26,7 @@ from .records import (
     JobRow,
     OutboxEvent,
     QueueFacts,
+    ShadowRecord,
     Submission,
     Submitted,
     VerdictRecord,
@@ -32,12 +34,14 @@ from .records import (
 )
 from .review_queries import ReviewItem
 from .reviews import Reviews
+from .revisions import ArchivedVerdict, Revisions
+from .shadows import ShadowPair, Shadows
 from .standing import LogEntry
 from .submissions import Submissions
 from .upkeep import Upkeep
 
 
-class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews):
+class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions):
     """All of the ledger on one database. Thread-safe; every method is its own transaction.
 
     Every method raises `LedgerUnavailableError` when the database is down, locked for long or full.
@@ -90,17 +94,21 @@ class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews):
 
 
 __all__ = [
+    "ArchivedVerdict",
     "Claim",
     "ClaimRefused",
     "Door",
     "DueJob",
     "ExpiredLease",
+    "ExplanationRow",
     "JobRow",
     "Ledger",
     "LogEntry",
     "OutboxEvent",
     "QueueFacts",
     "ReviewItem",
+    "ShadowPair",
+    "ShadowRecord",
     "Submission",
     "Submitted",
     "VerdictRecord",

@@ -13,6 +13,7 @@ from .engine import reading, writing
 from .records import Claim, ClaimRefused, VerdictRecord
 from .reviews import open_review
 from .schema import FAILED, LEASED, QUEUED, TERMINAL, VERDICT, db_now, dead_letters, is_leased, is_queued, jobs, outbox, verdicts
+from .shadows import record_shadow
 from .submissions import insert_or_ignore, record_events
 
 _CLAIM: Final = (
@@ -66,11 +67,14 @@ _RETRY: Final = _held().values(
 _RELEASE: Final = _held().values(state=QUEUED, due_at=db_now(), attempts=case((jobs.c.attempts > 0, jobs.c.attempts - 1), else_=0), **_FREE)
 
 
-def deliver_to(connection: Connection, *, ledger_id: str, kind: str, urls: list[str], body_text: str) -> None:
-    """Write one outbox row per URL, in the caller's transaction. The event ID is stable: it names job, kind and URL."""
+def deliver_to(connection: Connection, *, ledger_id: str, kind: str, urls: list[str], body_text: str, mark: str = "") -> None:
+    """Write one outbox row per URL, in the caller's transaction. The event ID is stable: it names job, kind and URL.
+
+    `mark` tells events apart that a job may have several of.
+    """
     rows = [
         {
-            "event_id": uuid.uuid5(uuid.NAMESPACE_URL, f"{ledger_id}/{kind}/{url}").hex,
+            "event_id": uuid.uuid5(uuid.NAMESPACE_URL, f"{ledger_id}/{kind}{mark}/{url}").hex,
             "ledger_id": ledger_id,
             "kind": kind,
             "url": url,
@@ -157,6 +161,7 @@ class Leases:
             if is_new:
                 opened = {"ledger_id": claim.ledger_id, "video_id": claim.video_id, "tenant": claim.tenant}
                 open_review(connection, verdict_seq=seq, verdict=verdict, **opened)
+                record_shadow(connection, verdict_seq=seq, verdict=verdict, **opened)
                 deliver_to(connection, ledger_id=claim.ledger_id, kind="verdict.completed", urls=urls, body_text=text)
             record_events(connection, [_event(claim, "verdict" if is_new else "same_verdict", detail=str(seq))])
         return is_new

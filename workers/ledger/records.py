@@ -65,6 +65,17 @@ class ClaimRefused:
     reason: Literal["terminal", "leased", "not_due", "unknown"]
 
 
+@dataclass(frozen=True, slots=True)
+class ShadowRecord:
+    """What a shadow bundle set said about the same crops. Never published."""
+
+    bundle_set: str
+    verdict: str
+    p_fake: float | None
+    review_share: float = 0.0
+    """Share of disagreements that people look at; drawn by a hash of the verdict, so it is repeatable."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRecord:
     """One verdict on its way into the ledger."""
@@ -75,6 +86,7 @@ class VerdictRecord:
     verdict: str
     p_fake: float | None
     body: dict[str, Any]
+    shadow: ShadowRecord | None = None
 
     def body_text(self) -> str:
         """The body as JSON text."""

@@ -1,0 +1,118 @@
+"""Judging the archive again: a new verdict stands beside the old one and names it; nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, exists, select, update
+
+from .engine import reading, writing
+from .leases import deliver_to
+from .records import VerdictRecord
+from .review_schema import review_items
+from .reviews import open_review
+from .schema import db_now, jobs, verdicts
+from .submissions import insert_or_ignore, record_events
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedVerdict:
+    """The newest verdict of one video."""
+
+    seq: int
+    ledger_id: str
+    tenant: str
+    video_id: str
+    content_sha256: str
+    bundle_set: str
+    revision: int
+    verdict: str
+    p_fake: float | None
+    body: dict[str, Any]
+    source: str | None
+    """Where the video was taken from; None: by the media template, or its job is no longer on record."""
+    callback_url: str | None
+
+
+class Revisions:
+    """The part of the ledger that holds more than one verdict of a video."""
+
+    _engine: Engine
+
+    def archive(self, *, not_by: str, limit: int | None = None) -> Iterator[ArchivedVerdict]:
+        """The newest verdict of every video that the bundle set `not_by` has not judged, newest first."""
+        newer, judged = verdicts.alias("newer"), verdicts.alias("judged")
+        same = [newer.c.tenant == verdicts.c.tenant, newer.c.video_id == verdicts.c.video_id, newer.c.seq > verdicts.c.seq]
+        done = [
+            judged.c.tenant == verdicts.c.tenant,
+            judged.c.video_id == verdicts.c.video_id,
+            judged.c.content_sha256 == verdicts.c.content_sha256,
+            judged.c.bundle_set == not_by,
+        ]
+        wanted = (
+            select(verdicts, jobs.c.source, jobs.c.callback_url)
+            .select_from(verdicts.outerjoin(jobs, jobs.c.ledger_id == verdicts.c.ledger_id))
+            .where(~exists().where(*same), ~exists().where(*done))
+            .order_by(verdicts.c.seq.desc())
+            .limit(limit)
+        )
+        with reading(self._engine) as connection:
+            rows = connection.execute(wanted).all()
+        for row in rows:
+            yield ArchivedVerdict(
+                seq=row.seq,
+                ledger_id=row.ledger_id,
+                tenant=row.tenant,
+                video_id=row.video_id,
+                content_sha256=row.content_sha256,
+                bundle_set=row.bundle_set,
+                revision=row.revision,
+                verdict=row.verdict,
+                p_fake=row.p_fake,
+                body=json.loads(row.body),
+                source=row.source,
+                callback_url=row.callback_url,
+            )
+
+    def revise(self, old: ArchivedVerdict, *, verdict: VerdictRecord, urls: list[str]) -> bool:
+        """Write a revision of `old`; its body must say `revision` and `supersedes`.
+
+        Receivers are told when the word changes, and people are asked again when it does or when nobody had decided yet.
+
+        Returns:
+            False when this judgement was on record already; then nothing is written.
+        """
+        assert verdict.body["supersedes"] == old.seq, verdict.body["supersedes"]
+        text = verdict.body_text()
+        row = {
+            "ledger_id": old.ledger_id,
+            "tenant": old.tenant,
+            "video_id": old.video_id,
+            "content_sha256": verdict.content_sha256,
+            "bundle_set": verdict.bundle_set,
+            "policy": verdict.policy,
+            "revision": old.revision + 1,
+            "supersedes": old.seq,
+            "verdict": verdict.verdict,
+            "p_fake": verdict.p_fake,
+            "body": text,
+        }
+        with writing(self._engine) as connection:
+            seq = connection.scalar(insert_or_ignore(connection, verdicts).values(created_at=db_now()).returning(verdicts.c.seq), row)
+            if seq is None:
+                return False
+            connection.execute(update(jobs).where(jobs.c.ledger_id == old.ledger_id, jobs.c.verdict_seq == old.seq).values(verdict_seq=seq))
+            flips = verdict.verdict != old.verdict
+            undecided = connection.scalar(
+                select(review_items.c.verdict_seq).where(review_items.c.verdict_seq == old.seq, review_items.c.state == "OPEN")
+            )
+            if flips or undecided is not None:
+                opened = {"ledger_id": old.ledger_id, "video_id": old.video_id, "tenant": old.tenant}
+                open_review(connection, verdict_seq=seq, verdict=verdict, **opened)
+            if flips:
+                deliver_to(connection, ledger_id=old.ledger_id, kind="verdict.revised", urls=urls, body_text=text, mark=f"#{seq}")
+            record_events(connection, [{"ledger_id": old.ledger_id, "kind": "revised", "detail": str(seq)}])
+        return True
