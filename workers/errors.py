@@ -25,6 +25,12 @@ class SettingsError(WorkerError, ValueError):
     code = "INVALID_SETTINGS"
 
 
+class SandboxError(SettingsError):
+    """Raised at start-up when this machine cannot take files, network and processes away from the decode child."""
+
+    code = "SANDBOX_OFF"
+
+
 # --- what others send us ---------------------------------------------------------------------------------------------
 
 

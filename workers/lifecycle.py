@@ -24,6 +24,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from .app import make_app
 from .broker import connect, dispatch_queue, require_no_eviction, wait_for
 from .consumer_watch import ConsumerWatch
+from .decode_sandbox import require_sandbox, sandbox_facts
 from .errors import LeaseLostError, WorkerError
 from .in_flight import Running
 from .ledger import Ledger
@@ -221,8 +222,9 @@ def run_worker(
         The exit status.
 
     Raises:
-        SettingsError, BrokerPolicyError, LedgerSchemaError, BundleError: the worker must not start like this.
+        SettingsError, SandboxError, BrokerPolicyError, LedgerSchemaError, BundleError: the worker must not start like this.
     """
+    level = require_sandbox(settings)
     owner = new_owner()
     client = connect(broker_url)
     wait_for(client, seconds=60.0)
@@ -232,12 +234,14 @@ def run_worker(
     )
     ledger.warm(settings.concurrency + 1)
     metrics = Metrics()
+    metrics.decode_sandbox.labels(level=level).set(1)
     lives: list[WorkerLife] = []  # empty while the bundles load: not started, not ready, but alive
     if settings.metrics_port:
         probes = Probes(
             is_started=lambda: bool(lives),
             is_live=lambda: all(life.is_live for life in lives),
             is_ready=lambda: bool(lives) and lives[0].is_ready,
+            facts=sandbox_facts,
         )
         serve_probes(probes, host=settings.api_host, port=settings.metrics_port, metrics=metrics)
     screener = screener_factory(settings, metrics)

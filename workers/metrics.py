@@ -164,6 +164,9 @@ class Metrics:
         )
         self.face_score = Histogram("veriframe_face_score", "Fused score of a face crop", ["model"], buckets=_SCORE, registry=registry)
         self.model_info = Gauge("veriframe_model_info", "1 per loaded bundle", ["model", "version", "sha256"], registry=registry)
+        self.decode_sandbox = Gauge(
+            "veriframe_decode_sandbox_info", "1 with what the probe of the decode sandbox found", ["level"], registry=registry
+        )
         self.build_info = Gauge("veriframe_build_info", "1", ["version", "python", "torch", "av"], registry=registry)
         self.build_info.labels(
             version=detect_core.__version__, python=platform.python_version(), torch=_installed("torch"), av=_installed("av")

@@ -1,8 +1,9 @@
-"""A process's own small HTTP server: /metrics, /startupz, /livez, /readyz. Off unless `VERIFRAME_METRICS_PORT` is set."""
+"""A process's own small HTTP server: /metrics, /startupz, /livez, /readyz, /health. Off unless `VERIFRAME_METRICS_PORT` is set."""
 
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ class Probes:
     """Its heartbeat ticks. Never broker or task progress: that would kill what only has to wait."""
     is_started: Callable[[], bool] = _always
     """Bundles are loaded and the self-test passed; liveness is asked from then on."""
+    facts: Callable[[], dict[str, Any]] = dict
+    """What `/health` tells people beside ready or not."""
 
     def answer(self, path: str) -> bool | None:
         """The answer to one path; None for a path that is no probe."""
@@ -50,9 +53,14 @@ def serve_probes(probes: Probes, *, host: str, port: int, metrics: Metrics) -> T
                 else:
                     self._answer(200, page, content_type)
                 return
+            if self.path == "/health":
+                ready = probes.is_ready()
+                page = json.dumps({"status": "ok" if ready else "not ready", **probes.facts()}).encode()
+                self._answer(200 if ready else 503, page, "application/json")
+                return
             good = probes.answer(self.path)
             if good is None:
-                self._answer(404, b"try /metrics, /startupz, /livez or /readyz\n", "text/plain")
+                self._answer(404, b"try /metrics, /startupz, /livez, /readyz or /health\n", "text/plain")
             else:
                 self._answer(200 if good else 503, b"ok\n" if good else b"no\n", "text/plain")
 

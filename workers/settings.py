@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     exit_seconds: Seconds = Field(40.0, description="The process is gone this long after SIGTERM, whatever hangs")
     memory_limit_bytes: int = Field(0, ge=0, description="Above this resident size the worker drains and exits for a restart; 0 = off")
     visibility_timeout_seconds: Count = Field(120, description="Broker's redelivery time; renewed while a video runs")
+    allow_unsandboxed_decode: bool = Field(
+        False, description="Let a worker start where the kernel or the container denies seccomp: decoders then see files and network"
+    )
     renew_deliveries: bool = Field(True, description="Renew broker deliveries of running videos (saves needless copies)")
 
     # ingest and janitor

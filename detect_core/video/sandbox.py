@@ -118,6 +118,7 @@ def enter(*, memory_bytes: int, cpu_seconds: int) -> SandboxState:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # beside seccomp: the kernel ignores it for root
     no_new_privileges = _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
     _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     landlock_abi = _landlock() if no_new_privileges else 0

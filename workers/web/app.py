@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 import detect_core
 
+from ..decode_sandbox import sandbox_facts
 from ..errors import UnknownVideoError, WorkerError
 from ..ledger import Submission, Submitted
 from ..messages import (
@@ -180,6 +181,7 @@ def _add_probes(app: FastAPI, control: Control, extra_health: Callable[[], dict[
         if not problems:
             queues = control.ledger.queue_facts()
             facts["queued"], facts["running"] = queues.queued, queues.leased
+        facts |= sandbox_facts()
         return JSONResponse({**facts, **(extra_health() if extra_health else {})}, status_code=503 if problems else 200)
 
     @app.get("/metrics")
