@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from .batching import BatchReport, MicroBatcher
 from .bundle import Bundle
 from .calibration import BundleSet
-from .detectors import Detector, Precision, PrecisionWish, load_detector
+from .detectors import Detector, Precision, PrecisionWish, is_track_bundle, load_detector, load_track_detector
 from .faces.detect import FaceDetector, FoundFace, MtcnnFaceDetector
 from .faces.sparse import find_sparsely
 
 _FACE_LANE = "face_detector"
 _REFINE_LANE = "face_refiner"
 _FACE_BATCH = 16
-_CROP_BATCH = 64
+_CROP_BATCH = {"cpu": 16, "cuda": 64}
+"""On a CPU larger batches are no faster and cost memory."""
 _EXACT = "exact"
 
 
@@ -51,16 +52,20 @@ class Engine:
         """
         self.face_detector = face_detector or MtcnnFaceDetector(device=device)
         self.detectors: dict[str, Detector] = {
-            bundle.name: load_detector(bundle, device=device, precision=precision, compiled=compiled) for bundle in bundle_set.bundles
+            bundle.name: load_detector(bundle, device=device, precision=precision, compiled=compiled)
+            for bundle in bundle_set.bundles
+            if not is_track_bundle(bundle)
         }
+        self.track_detectors = {bundle.name: load_track_detector(bundle) for bundle in bundle_set.bundles if is_track_bundle(bundle)}
+        crop_batch = _CROP_BATCH.get(device.split(":")[0], 64)
         gather_seconds = 0.01 if device.startswith("cuda") else 0.0
         self.batcher = MicroBatcher(gather_seconds=gather_seconds, on_batch=on_batch)
         self.batcher.add_lane(_FACE_LANE, self._find_faces, max_batch=_FACE_BATCH)
         self.batcher.add_lane(_REFINE_LANE, self._refine_faces, max_batch=_FACE_BATCH)
         for name, detector in self.detectors.items():
-            self.batcher.add_lane(name, _scorer(detector), max_batch=_CROP_BATCH)
+            self.batcher.add_lane(name, _scorer(detector), max_batch=crop_batch)
             if detector.precision != "fp32":
-                self.batcher.add_lane(f"{name}:{_EXACT}", _exact_scorer(detector.bundle, device=device), max_batch=_CROP_BATCH)
+                self.batcher.add_lane(f"{name}:{_EXACT}", _exact_scorer(detector.bundle, device=device), max_batch=crop_batch)
 
     @property
     def is_exact(self) -> bool:
@@ -69,7 +74,7 @@ class Engine:
 
     def precision(self, name: str) -> Precision:
         """The precision that detector `name` scores in."""
-        return self.detectors[name].precision
+        return self.detectors[name].precision if name in self.detectors else "fp32"
 
     def find_faces(
         self, images: Sequence[NDArray[np.uint8]], *, min_face_px: float, deadline: float, cancel: threading.Event | None
@@ -87,6 +92,12 @@ class Engine:
         """(N,) temperature-scaled logits of detector `name`; in fp32 whatever the engine's precision when `exact`."""
         lane = f"{name}:{_EXACT}" if exact and self.precision(name) != "fp32" else name
         return np.asarray(self.batcher.submit(lane, crops, deadline=deadline, cancel=cancel), np.float32)
+
+    def track_logits(
+        self, name: str, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32] | None:
+        """(N,) logits of a detector that looks at a whole track, or None where it is too short. Runs in the caller's thread."""
+        return self.track_detectors[name].track_logits(crops, landmarks)
 
     def close(self) -> None:
         """Stop the device thread."""

@@ -49,10 +49,12 @@ def scan(
     device: Annotated[str | None, typer.Option(help="torch device")] = None,
 ) -> None:
     """Judge video files, offline. Exit 0: every file was judged or inconclusive; 3: some failed; 2: wrong usage."""
+    from .allocator import keep_freed_memory
     from .metrics import Metrics
     from .scan import run_scan
     from .screener import load_screener
 
+    keep_freed_memory()
     settings = _settings("scan", bundle_set=bundles, device=device, log_level="error")
     raise typer.Exit(run_scan(files, as_json=as_json, load=lambda: load_screener(settings, Metrics())))
 
@@ -88,10 +90,12 @@ def worker(
     lanes: Annotated[list[str] | None, typer.Option("--lane", help="Dispatch lanes to serve, in order (default: all)")] = None,
 ) -> None:
     """Run one worker process: `-P threads`, one device, drains on SIGTERM."""
+    from .allocator import keep_freed_memory
     from .embedded import resolve_broker_url
     from .lifecycle import run_worker
     from .screener import load_screener
 
+    keep_freed_memory()
     settings = _settings("worker", concurrency=concurrency, dispatch_lanes=tuple(lanes) if lanes else None)
     raise typer.Exit(run_worker(settings, broker_url=resolve_broker_url(settings), screener_factory=load_screener))
 

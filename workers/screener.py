@@ -16,6 +16,7 @@ def load_screener(settings: Settings, metrics: Metrics) -> Screener:
     from detect_core import pipeline
     from detect_core.batching import BatchReport
     from detect_core.calibration import DEFAULT_SET
+    from detect_core.faces.yunet import YunetFaceDetector
     from detect_core.options import ScreeningOptions
 
     def on_batch(report: BatchReport) -> None:
@@ -27,7 +28,15 @@ def load_screener(settings: Settings, metrics: Metrics) -> Screener:
         metrics.inference_seconds.labels(model=report.lane, device=settings.device).observe(report.run_seconds)
 
     options = ScreeningOptions(thumbnails=settings.evidence_thumbnails, total_seconds=settings.video_soft_seconds)
-    screener = pipeline.Screener.load(settings.bundle_set or DEFAULT_SET, options=options, device=settings.device, on_batch=on_batch)
+    screener = pipeline.Screener.load(
+        settings.bundle_set or DEFAULT_SET,
+        options=options,
+        device=settings.device,
+        precision=settings.precision,
+        compiled=settings.compile_nets,
+        face_detector=YunetFaceDetector(settings.face_model) if settings.face_model is not None else None,
+        on_batch=on_batch,
+    )
     loaded = screener.bundle_set
     for bundle in loaded.bundles:
         metrics.model_info.labels(model=bundle.name, version=bundle.version, sha256=bundle.sha256).set(1)

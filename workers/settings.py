@@ -26,8 +26,10 @@ def _default_state_dir() -> Path:
     return Path(base) / "veriframe" if base else Path.home() / ".local" / "state" / "veriframe"
 
 
-def _default_concurrency() -> int:
-    return min(4, os.cpu_count() or 1)
+def _default_concurrency(given: dict[str, Any]) -> int:
+    """Each video in flight keeps one core busy decoding; a GPU needs many to be fed."""
+    cores = len(os.sched_getaffinity(0))
+    return min(32, max(4, cores)) if str(given.get("device", "cpu")).startswith("cuda") else min(4, cores)
 
 
 class Settings(BaseSettings):
@@ -47,6 +49,12 @@ class Settings(BaseSettings):
     bundle_set: str | None = Field(None, description="Bundle set: a path or the name of a shipped one; None = the shipped default")
     evidence_thumbnails: bool = Field(False, description="Keep small face pictures of the worst moments in verdicts; face data, so off")
     device: str = Field("cpu", description="torch device of this worker")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Of the detectors; auto takes bf16 where the device is fast at it and a probe's scores hold; near a threshold fp32 decides",
+    )
+    compile_nets: bool = Field(False, description="Compile the nets with TorchInductor: slow first batches, needs a C++ compiler")
+    face_model: Path | None = Field(None, description="YuNet ONNX file to find faces with; None = the built-in MTCNN")
 
     # media sources
     media_template: str = Field("/media/{video_id}.mp4", description="Where a bare video ID is looked up; a path or a URL")

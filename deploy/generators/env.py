@@ -17,7 +17,7 @@ _HEAD: Final = """\
 """
 _MADE: Final = {
     "state_dir": "$XDG_STATE_HOME/veriframe, else ~/.local/state/veriframe",
-    "concurrency": "number of CPUs, at most 4",
+    "concurrency": "number of CPUs, at most 4; with a CUDA device 4 to 32",
 }
 """Defaults that are found when the service starts; a test asks that each such field is named here."""
 
