@@ -74,6 +74,9 @@ jobs: Final = Table(
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("verdict_seq", BigInteger),
+    Column("media_seconds", _Seconds),
+    Column("media_megapixels", Float(53)),
+    Column("media_faces", Float(53)),
     UniqueConstraint("tenant", "video_id", "source_version", name="uq_jobs_video"),
 )
 # Written as literals, never as bound parameters: a planner uses a partial index only when it can see the condition.
