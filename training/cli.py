@@ -73,6 +73,38 @@ def run(
 
 
 @app.command()
+def report(
+    faces: FacesOption = None,
+    videos: VideosOption = None,
+    preset: Annotated[str, typer.Option(help="smoke, cpu or gpu.")] = "cpu",
+    minutes: Annotated[float, typer.Option(help="Time-box; what does not fit is marked as not run.")] = 120.0,
+    only: Annotated[str, typer.Option(help="Recipes to run, comma-separated; all that the claims need by default.")] = "",
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("training/RESULTS.md"),
+    runs: Annotated[Path, typer.Option(help="Where the runs are kept; finished ones are not repeated.")] = Path("runs/report"),
+    threads: Annotated[int | None, typer.Option(help=THREADS_HELP)] = None,
+) -> None:
+    """Put every study's claim beside what our runs give."""
+    import torch
+
+    from .material import load_material
+    from .recipes import get_recipe
+    from .results import run_wanted, wanted, write_results
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    material = load_material(faces_root=faces, videos_root=videos, on_progress=console.print)
+    names = wanted()
+    chosen = [name for name in names if not only or name in only.split(",")]
+    ran = run_wanted(chosen, get_recipe, material, runs, preset=preset, minutes=minutes, say=console.print)
+    if only:  # the page still tells what earlier calls finished
+        rest = [name for name in names if name not in chosen]
+        ran += run_wanted(rest, get_recipe, material, runs, preset=preset, minutes=0, say=console.print)
+        ran.sort(key=lambda r: names.index(r.recipe))
+    write_results(out, ran, preset=preset, material=material)
+    console.print(f"{sum(r.outcome is not None for r in ran)} of {len(ran)} runs; {out} written")
+
+
+@app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A finished run folder.")],
     destination: Annotated[Path, typer.Argument(help="Bundle folder to write.")],

@@ -27,5 +27,13 @@ class CheckpointError(TrainingError):
     """Raised when a checkpoint belongs to another run or cannot be read."""
 
 
+class OutOfMemoryError(TrainingError):
+    """Raised when a run needs more memory than there is; says what to lower."""
+
+
+class TimeBoxError(TrainingError):
+    """Raised when a run is stopped because its time is used up; it can be continued from its folder."""
+
+
 class ConfigError(TrainingError, ValueError):
     """Raised when a recipe, preset or option does not exist or has the wrong type."""

@@ -1,4 +1,4 @@
-"""The supervised loop: seeded, resumable to the same numbers, with weight averaging.
+"""The supervised loop: seeded, resumable to the same numbers, with weight averaging, on the GPU when there is one.
 
 Every step draws from a generator that is seeded by (run seed, step): a run that was killed and started again sees
 exactly the batches that it would have seen.
@@ -67,6 +67,20 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """Ends a run whose validation no longer improves, with the weights that were best."""
+
+    metric: str
+    """Measured on validation material only, lower is better; its name starts with `valid_`, so that no test figure slips in."""
+    patience: int
+    """Validations without improvement."""
+
+    def __post_init__(self) -> None:
+        if not self.metric.startswith("valid_") or self.patience < 1:
+            raise ConfigError(f"early stop needs a metric named valid_... and patience >= 1, got {self.metric!r} and {self.patience}")
+
+
+@dataclass(frozen=True, slots=True)
 class LoopResult:
     """How a run ended."""
 
@@ -99,6 +113,7 @@ def train_supervised(
     identity: str,
     validate: Callable[[nn.Module], dict[str, float]] = lambda _net: {},
     on_log: Callable[[dict[str, Any]], None] = lambda _row: None,
+    early_stop: EarlyStop | None = None,
 ) -> tuple[nn.Module, LoopResult]:
     """Train `net`; resumes from `run_dir/checkpoint.pt` when one of the same `identity` is there.
 
@@ -110,9 +125,10 @@ def train_supervised(
         identity: names data and settings; a checkpoint of another identity is refused.
         validate: metrics of the averaged net.
         on_log: called with every logged row.
+        early_stop: when to end before the last step; validations count.
 
     Returns:
-        The averaged net in eval mode and the result.
+        The averaged net (with an early stop the best one) on the CPU in eval mode, and the result.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -120,25 +136,28 @@ def train_supervised(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    net = net.to(memory_format=torch.channels_last)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = net.to(memory_format=torch.channels_last).to(device)
     averaged = copy.deepcopy(net).requires_grad_(False)
     optimiser = _optimiser(net, config)
-    key = identity + json.dumps(asdict(config), sort_keys=True)
+    key = identity + json.dumps(asdict(config), sort_keys=True) + (json.dumps(asdict(early_stop)) if early_stop else "")
     state = _load_checkpoint(run_dir / "checkpoint.pt", key)
     first, mean_loss, validation, spent = 1, math.nan, {}, 0.0
+    best = _Best(early_stop)
     if state is not None:
         net.load_state_dict(state["net"])
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         first, mean_loss, validation, spent = state["step"] + 1, state["mean_loss"], state["validation"], state["seconds"]
+        best.load(state.get("best"))
     started = time.monotonic() - spent
-    batches = _prefetched(draw, range(first, config.steps + 1), config.seed)
+    batches = _prefetched(draw, range(first, config.steps + 1) if not best.is_over else range(0), config.seed)
     for step, batch in batches:
         net.train()
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout draws from the global generator
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        loss = _loss(net, batch, config)
+        loss = _loss(net, batch, config, device)
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(
@@ -150,11 +169,12 @@ def train_supervised(
         optimiser.step()
         _average(averaged, net, min(config.ema, step / (step + 10)))
         mean_loss = value if math.isnan(mean_loss) else 0.98 * mean_loss + 0.02 * value
-        last = step == config.steps
         row: dict[str, Any] = {}
-        if step % config.validate_every == 0 or last:
-            validation = validate(averaged.eval())
+        if step % config.validate_every == 0 or step == config.steps:
+            validation = validate(_Hosted(averaged.eval(), device) if device.type != "cpu" else averaged.eval())
+            best.see(validation, averaged)
             row = dict(validation)
+        last = step == config.steps or best.is_over
         if row or step % config.log_every == 0:
             row = {"step": step, "loss": round(mean_loss, 5), "seconds": round(time.monotonic() - started, 1), **row}
             with (run_dir / "log.jsonl").open("a") as handle:
@@ -172,9 +192,65 @@ def train_supervised(
                     "mean_loss": mean_loss,
                     "validation": validation,
                     "seconds": time.monotonic() - started,
+                    "best": best.state(),
                 },
             )
-    return averaged.eval(), LoopResult(config.steps, mean_loss, validation, time.monotonic() - started)
+            first = step + 1
+        if last:
+            break
+    if best.weights is not None:
+        averaged.load_state_dict(best.weights)
+        validation = best.validation
+    return averaged.cpu().eval(), LoopResult(first - 1, mean_loss, validation, time.monotonic() - started)
+
+
+class _Best:
+    """The best validated weights so far; without an early stop it keeps nothing."""
+
+    def __init__(self, rule: EarlyStop | None) -> None:
+        self._rule = rule
+        self._value = math.inf
+        self._bad = 0
+        self.weights: dict[str, Tensor] | None = None
+        self.validation: dict[str, float] = {}
+
+    @property
+    def is_over(self) -> bool:
+        return self._rule is not None and self._bad >= self._rule.patience
+
+    def see(self, validation: dict[str, float], net: nn.Module) -> None:
+        if self._rule is None:
+            return
+        if self._rule.metric not in validation:
+            raise ConfigError(f"early stop on {self._rule.metric}: validation gave {', '.join(validation) or 'nothing'}")
+        value = validation[self._rule.metric]
+        self._bad += 1
+        if value < self._value:
+            self._value, self._bad, self.validation = value, 0, dict(validation)
+            self.weights = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+
+    def state(self) -> dict[str, Any] | None:
+        if self._rule is None:
+            return None
+        return {"value": self._value, "bad": self._bad, "weights": self.weights, "validation": self.validation}
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        if state is not None:
+            self._value, self._bad, self.weights, self.validation = state["value"], state["bad"], state["weights"], state["validation"]
+
+
+class _Hosted(nn.Module):
+    """A net on another device that takes and gives tensors of the CPU."""
+
+    def __init__(self, net: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.net = net
+        self._device = device
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.net(images.to(self._device))
+        return out.cpu()
 
 
 def _prefetched(draw: Callable[[int, Generator], Batch], steps: range, seed: int) -> Iterator[tuple[int, Batch]]:
@@ -187,19 +263,20 @@ def _prefetched(draw: Callable[[int, Generator], Batch], steps: range, seed: int
             yield step, batch
 
 
-def _loss(net: nn.Module, batch: Batch, config: LoopConfig) -> Tensor:
-    images = batch.images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+def _loss(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.device) -> Tensor:
+    images = batch.images.to(device, memory_format=torch.channels_last)
+    labels = batch.labels.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
         if batch.masks is None:
             logits, mask_logits = net(images), None
         else:
             logits, mask_logits = net.forward_with_mask(images)  # type: ignore[operator]
-    loss = fn.binary_cross_entropy_with_logits(logits.float(), batch.labels)
+    loss = fn.binary_cross_entropy_with_logits(logits.float(), labels)
     if batch.paired and config.pair_weight > 0:
         fake, real = logits.float().chunk(2)
         loss = loss + config.pair_weight * fn.softplus(real - fake).mean()
     if mask_logits is not None and batch.masks is not None:
-        target = fn.interpolate(batch.masks, size=mask_logits.shape[-2:], mode="area").squeeze(1)
+        target = fn.interpolate(batch.masks.to(device), size=mask_logits.shape[-2:], mode="area").squeeze(1)
         loss = loss + config.mask_weight * fn.binary_cross_entropy_with_logits(mask_logits.float(), target)
     return loss
 
@@ -245,7 +322,7 @@ def _load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as err:
         raise CheckpointError(f"{path}: not a readable checkpoint ({err}); delete it to start the run again") from err
     if state.get("key") != key:

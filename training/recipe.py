@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError, OutOfMemoryError
+from .face_pack import FacePack
 from .material import Material
+from .run_log import RunLog
 
 OnLog = Callable[[dict[str, Any]], None]
 
@@ -24,6 +29,8 @@ class Context:
     material: Material
     run_dir: Path
     on_log: OnLog = lambda _row: None
+    tensorboard: bool = False
+    """Also write TensorBoard events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +91,96 @@ def _parsed(text: str, current: Any, key: str) -> Any:
 
 
 def run_recipe(recipe: Recipe, context: Context) -> Outcome:
-    """Run and record: settings, data hash, metrics. A finished run folder tells everything about itself."""
-    context.run_dir.mkdir(parents=True, exist_ok=True)
+    """Run and record: settings, data hash, commit, versions, curves, metrics. A run folder tells everything about itself.
+
+    Raises:
+        CheckpointError: the folder holds a run on other material.
+        OutOfMemoryError: the run needed more memory than there is.
+    """
+    run_dir = context.run_dir
+    run_dir.mkdir(parents=True, exist_ok=True)
     described = {
         "recipe": recipe.name,
         "settings": dataclasses.asdict(context.settings),
         "material": context.material.description,
-        "material_sha256": context.material.faces.sha256(),
+        "material_sha256": pack_hash(context.material.faces),
+        **surroundings(),
     }
-    (context.run_dir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-    outcome = recipe.run(context)
-    document = {**described, "metrics": dict(outcome.metrics), "artefacts": list(outcome.artefacts)}
-    (context.run_dir / "outcome.json").write_text(json.dumps(document, indent=2) + "\n")
+    _refuse_other_material(run_dir / "config.json", described)
+    (run_dir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    started = time.monotonic()
+    with RunLog(run_dir, forward=context.on_log, tensorboard=context.tensorboard) as log:
+        try:
+            outcome = recipe.run(dataclasses.replace(context, on_log=log))
+        except (MemoryError, RuntimeError) as err:
+            if not _is_out_of_memory(err):
+                raise
+            raise OutOfMemoryError(
+                f"recipe {recipe.name} ran out of memory ({str(err).splitlines()[0][:160]}); lower batch or pairs and size_px "
+                f"(--set batch=...), or use a smaller preset; the run folder {run_dir} keeps what was saved"
+            ) from err
+    seconds = round(time.monotonic() - started, 1)
+    document = {**described, "seconds": seconds, "metrics": dict(outcome.metrics), "artefacts": list(outcome.artefacts)}
+    (run_dir / "outcome.json").write_text(json.dumps(document, indent=2) + "\n")
     return outcome
+
+
+@functools.lru_cache(maxsize=1)
+def pack_hash(pack: FacePack) -> str:
+    """`FacePack.sha256`, kept for the last pack: a large one takes seconds."""
+    return pack.sha256()
+
+
+def same_run(recipe: Recipe, context: Context) -> dict[str, Any] | None:
+    """The outcome in the run folder when it is of these settings and this material, else None."""
+    path = context.run_dir / "outcome.json"
+    if not path.is_file():
+        return None
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as err:
+        raise CheckpointError(f"{path}: not readable ({err}); delete it to run {recipe.name} again") from err
+    wanted = json.loads(json.dumps(dataclasses.asdict(context.settings)))
+    same = document.get("settings") == wanted and document.get("material_sha256") == pack_hash(context.material.faces)
+    return document if same and document.get("recipe") == recipe.name else None
+
+
+def surroundings() -> dict[str, Any]:
+    """Commit of the code, versions and threads: what else decides the numbers."""
+    import platform
+
+    import torch
+
+    home = Path(__file__).resolve().parent
+    try:
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=home, capture_output=True, text=True, timeout=10, check=False)
+        commit = asked.stdout.strip() if asked.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
+    return {
+        "commit": commit or "unknown",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def _refuse_other_material(path: Path, described: Mapping[str, Any]) -> None:
+    """A run that was begun on some data never goes on with other, or less, data."""
+    if not path.is_file():
+        return
+    try:
+        before = json.loads(path.read_text())
+    except json.JSONDecodeError as err:
+        raise CheckpointError(f"{path}: not readable ({err}); delete the run folder to start again") from err
+    if before.get("material_sha256") != described["material_sha256"]:
+        raise CheckpointError(
+            f"{path}: this run was begun on other material ({before.get('material')}; now {described['material']}); "
+            "give the same data again, or another run folder (--out)"
+        )
+
+
+def _is_out_of_memory(err: BaseException) -> bool:
+    text = str(err).lower()
+    return isinstance(err, MemoryError) or "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,16 +69,22 @@ def run(context: Context) -> Outcome:
     )
 
 
-RECIPES = {
-    "autogan_reconstruct": Recipe(
-        name="autogan_reconstruct",
-        study="AutoGAN study",
-        summary="autoencoder with adversarial loss on real faces; N = 1 or 4 blocks, five upsamplers",
-        presets={
-            "smoke": Settings(ngf=4, steps=6, batch=8),
-            "cpu": Settings(ngf=16, steps=1500, batch=16),
-            "gpu": Settings(),
-        },
-        run=run,
-    )
-}
+def _recipe(name: str, summary: str, **changes: Any) -> Recipe:
+    gpu = Settings(**changes)
+    presets = {
+        "smoke": replace(gpu, ngf=4, steps=3, batch=4),
+        "cpu": replace(gpu, ngf=16, steps=1500 if gpu.num_blocks == 1 else 800, batch=16),
+        "gpu": gpu,
+    }
+    return Recipe(name=name, study="AutoGAN study", summary=summary, presets=presets, run=run)
+
+
+_ALL = (
+    _recipe("autogan_reconstruct", "autoencoder with adversarial loss on real faces: one residual block, nearest upsampling as published"),
+    _recipe("autogan_reconstruct_n4", "four residual blocks, the study's larger one", num_blocks=4),
+    _recipe("autogan_reconstruct_transposed", "transposed convolutions (Zhang et al. 2019)", upsampler="transposed"),
+    _recipe("autogan_reconstruct_pixelshuffle", "pixel shuffle", upsampler="pixelshuffle"),
+    _recipe("autogan_reconstruct_bilinear", "bilinear upsampling and convolution", upsampler="bilinear"),
+)
+
+RECIPES = {recipe.name: recipe for recipe in _ALL}

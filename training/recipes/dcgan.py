@@ -22,7 +22,7 @@ def _recipe(name: str, summary: str, gpu: NoiseGanConfig) -> Recipe:
         study="DCGAN study",
         summary=summary,
         presets={
-            "smoke": replace(gpu, epochs=2, steps_per_epoch=3, grid_every=1, batch=8, width=8),
+            "smoke": replace(gpu, epochs=2, steps_per_epoch=2, grid_every=1, batch=8, width=8),
             "cpu": replace(gpu, epochs=20, grid_every=5, steps_per_epoch=60, width=32),
             "gpu": gpu,
         },
@@ -30,6 +30,7 @@ def _recipe(name: str, summary: str, gpu: NoiseGanConfig) -> Recipe:
     )
 
 
+_WIDE = NoiseGanConfig(size_px=64, epochs=25, batch=64, grid_every=5)
 _BASE = NoiseGanConfig(size_px=32, learning_rate=1e-3)
 _ALL = (
     _recipe("dcgan_baseline", "dense start and upsampling, Adam 1e-3 (the framework default)", _BASE),
@@ -41,7 +42,8 @@ _ALL = (
     _recipe(
         "dcgan_lr3e4", "the same with Adam 3e-4, the study's best", replace(_BASE, learning_rate=3e-4, upsampler="transposed", leaky=True)
     ),
-    _recipe("dcgan_64", "64 px layout of Radford et al. 2016", NoiseGanConfig(size_px=64, epochs=25, batch=64, grid_every=5)),
+    _recipe("dcgan_64", "64 px layout of Radford et al. 2016", _WIDE),
+    _recipe("dcgan_64_lr3e4", "the same with Adam 3e-4", replace(_WIDE, learning_rate=3e-4)),
 )
 
 RECIPES = {recipe.name: recipe for recipe in _ALL}

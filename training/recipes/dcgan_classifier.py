@@ -38,7 +38,7 @@ class Settings:
     batch: int = 32
     width: int = 32
     learning_rate: float = 2e-4
-    seeds: int = 3
+    seeds: int = 5
     autogan_steps: int = 600
     autogan_ngf: int = 16
     bf16: bool = True
@@ -67,6 +67,9 @@ def run(context: Context) -> Outcome:
                 metrics[f"{name}_{side}_auc_seed{seed}"] = scores[name, side] = value
         differences.append(scores["adversarial", "unseen"] - scores["plain", "unseen"])
         context.on_log({"seed": seed, "unseen_difference": round(differences[-1], 4)})
+    for name in ("plain", "adversarial"):
+        metrics[f"{name}_unseen_auc_mean"] = round(float(np.mean([metrics[f"{name}_unseen_auc_seed{i}"] for i in range(s.seeds)])), 4)
+    metrics["num_seeds"] = s.seeds
     metrics["unseen_auc_difference_mean"] = round(float(np.mean(differences)), 4)
     metrics["unseen_auc_difference_std"] = round(float(np.std(differences)), 4)
     return Outcome(metrics)

@@ -1,0 +1,67 @@
+"""Xception study: the published baseline, its repaired twin, and Xception frozen, fine-tuned or from scratch.
+
+ImageNet weights are the user's to give (`--set init_weights=FILE`); without them every recipe trains from scratch, where
+freezing makes no sense: `xception_frozen` then trains a head on random features and says so by its figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from ..study_data import ClassifySettings
+from .presets import study_recipe
+
+_STUDY: Final = "Xception study"
+_BASE: Final = ClassifySettings(net="cnn_s4", net_options='{"size_px": 96}', size_px=96, value_range="unit", steps=120, augment=0.0)
+_XCEPTION: Final = ClassifySettings(net="xception", size_px=128, steps=60, batch=8, optimiser="sgd", learning_rate=0.01, augment=0.3)
+_FULL: Final = {"size_px": 224, "steps": 10_000, "warmup_head_steps": 400, "patience": 3}
+_SMOKE: Final = {"size_px": 48, "batch": 4}
+
+_ALL: Final = (
+    study_recipe(
+        "cnn_baseline",
+        _STUDY,
+        "the baseline CNN as published (it diverges)",
+        replace(_BASE, learning_rate=0.01),
+        smoke={"size_px": 48, "net_options": '{"size_px": 48}'},
+        gpu={"size_px": 224, "net_options": '{"size_px": 224}', "steps": 2500},
+    ),
+    study_recipe(
+        "cnn_baseline_fixed",
+        _STUDY,
+        "the baseline CNN with batch norm and global pooling",
+        replace(_BASE, net_options='{"size_px": 96, "fixed": true}', steps=200, augment=0.3),
+        smoke={"size_px": 48},
+        gpu={"size_px": 224, "steps": 2500},
+    ),
+    study_recipe(
+        "xception_transfer", _STUDY, "Xception, all of it trained, with the study's best optimiser", _XCEPTION, smoke=_SMOKE, gpu=_FULL
+    ),
+    study_recipe(
+        "xception_frozen",
+        _STUDY,
+        "Xception with only the head trained; meant for init_weights",
+        replace(_XCEPTION, trained="head"),
+        smoke=_SMOKE,
+        gpu={**_FULL, "warmup_head_steps": 0, "steps": 3000},
+    ),
+    study_recipe(
+        "xception_299",
+        _STUDY,
+        "the same at Xception's own 299 px, Adam 1e-3",
+        replace(_XCEPTION, optimiser="adam", learning_rate=1e-3, steps=40),
+        smoke=_SMOKE,
+        gpu={**_FULL, "size_px": 299, "warmup_head_steps": 0},
+    ),
+    study_recipe(
+        "xception_ffpp",
+        _STUDY,
+        "the settings usual on FaceForensics++: Adam 2e-4, weight decay 5e-4, 256 px, half of the pictures degraded",
+        replace(_XCEPTION, optimiser="adam", learning_rate=2e-4, weight_decay=5e-4, augment=0.6, steps=40),
+        smoke=_SMOKE,
+        gpu={"size_px": 256, "batch": 32, "steps": 20_000, "patience": 4},
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in _ALL}
