@@ -82,6 +82,38 @@ class ReviewConflictError(WorkerError):
     code = "REVIEW_CONFLICT"
 
 
+# --- who may ask, and how often --------------------------------------------------------------------------------------
+
+
+class UnknownKeyError(WorkerError, LookupError):
+    """Raised when somebody names an API key that does not exist or has ended."""
+
+    code = "UNKNOWN_KEY"
+
+
+class LimitError(WorkerError):
+    """Base of refusals for one tenant that took its share; others are not affected."""
+
+    code = "RATE_LIMITED"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RateLimitedError(LimitError):
+    """Raised when a tenant sent more requests than its limit within a minute."""
+
+    code = "RATE_LIMITED"
+
+
+class QuotaExhaustedError(LimitError):
+    """Raised when a tenant's videos of today are used up."""
+
+    code = "QUOTA_EXHAUSTED"
+
+
 # --- where media come from -------------------------------------------------------------------------------------------
 
 

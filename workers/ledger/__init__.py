@@ -13,7 +13,9 @@ from sqlalchemy import Engine
 
 from . import migrate
 from .deliveries import Deliveries
+from .doors import AuditEntry, Doors, KeyRow, TenantLimits
 from .engine import make_engine, reading
+from .erasure import Erased, Erasure
 from .explanations import ExplanationRow, Explanations
 from .leases import Leases
 from .queries import Queries
@@ -41,7 +43,7 @@ from .submissions import Submissions
 from .upkeep import Upkeep
 
 
-class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions):
+class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions, Doors, Erasure):
     """All of the ledger on one database. Thread-safe; every method is its own transaction.
 
     Every method raises `LedgerUnavailableError` when the database is down, locked for long or full.
@@ -95,13 +97,16 @@ class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews, Explanat
 
 __all__ = [
     "ArchivedVerdict",
+    "AuditEntry",
     "Claim",
     "ClaimRefused",
     "Door",
     "DueJob",
+    "Erased",
     "ExpiredLease",
     "ExplanationRow",
     "JobRow",
+    "KeyRow",
     "Ledger",
     "LogEntry",
     "OutboxEvent",
@@ -111,6 +116,7 @@ __all__ = [
     "ShadowRecord",
     "Submission",
     "Submitted",
+    "TenantLimits",
     "VerdictRecord",
     "VerdictRow",
 ]

@@ -1,0 +1,120 @@
+"""Forgetting: everything about one video when somebody asks, and everything that outlived its time.
+
+Rows go in one transaction together with the audit line that says so. The review log is append-only by trigger; it lets go of rows
+that have an erasure slip, and slips never outlive their transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, Engine, Table, delete, insert, select, union
+
+from .door_schema import erasure_slips, tenant_usage
+from .doors import DAY_SECONDS, record_audit
+from .engine import writing
+from .explanations import explanations
+from .review_schema import login_links, review_items, review_log
+from .schema import db_now, dead_letters, events, is_pending, jobs, outbox, submission_keys, verdicts
+from .shadows import shadow_verdicts
+
+_CHUNK: Final = 500
+_USAGE_DAYS: Final = 31
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How much one erasure removed."""
+
+    jobs: int = 0
+    verdicts: int = 0
+    reviews: int = 0
+    other: int = 0
+    """History, keys, events to deliver, dead letters, explanations, shadow opinions."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing."""
+        return not any(asdict(self).values())
+
+
+class Erasure:
+    """The part of the ledger that forgets."""
+
+    _engine: Engine
+
+    def erase_video(self, video_id: str, *, tenant: str = "", actor: str) -> Erased:
+        """Remove every row about one video, also while a worker holds it: that worker's commit then finds no lease.
+
+        Args:
+            video_id: whose traces.
+            tenant: whose video; another tenant's video of the same ID stays.
+            actor: who asked; kept in the audit log with the video's ID and the counts.
+        """
+        with writing(self._engine) as connection:
+            mine = delete(jobs).where(jobs.c.video_id == video_id, jobs.c.tenant == tenant).returning(jobs.c.ledger_id)
+            # first, because it waits for a commit that is under way: what that wrote is seen below
+            gone = list(connection.scalars(mine))
+            seqs = list(connection.scalars(select(verdicts.c.seq).where(verdicts.c.video_id == video_id, verdicts.c.tenant == tenant)))
+            traces = union(
+                select(verdicts.c.ledger_id).where(verdicts.c.video_id == video_id, verdicts.c.tenant == tenant),
+                select(review_items.c.ledger_id).where(review_items.c.video_id == video_id, review_items.c.tenant == tenant),
+            )
+            ledger_ids = sorted({*gone, *connection.scalars(traces)})
+            erased = _erase_rows(connection, seqs=seqs, ledger_ids=ledger_ids, jobs_gone=len(gone))
+            if tenant == "":  # queue and stream know no tenants
+                named = dead_letters.c.payload.contains(f'"{video_id}"', autoescape=True)
+                escaped = dead_letters.c.payload.contains(f'\\"{video_id}\\"', autoescape=True)
+                num_letters = connection.execute(delete(dead_letters).where(named | escaped)).rowcount
+                erased = Erased(erased.jobs, erased.verdicts, erased.reviews, erased.other + num_letters)
+            if not erased.is_empty:
+                detail = {name: count for name, count in asdict(erased).items() if count}
+                record_audit(connection, actor=actor, action="video_erased", target=video_id, tenant=tenant, detail=detail)
+        return erased
+
+    def retire_verdicts(self, *, days: float, page: int = 5000, actor: str = "janitor") -> Erased:
+        """Remove verdicts older than `days` with their reviews, and letters, undeliverable events and login links as old."""
+        limit = days * DAY_SECONDS
+        with writing(self._engine) as connection:
+            old = select(verdicts.c.seq, verdicts.c.ledger_id).where(verdicts.c.created_at < db_now() - limit)
+            rows = connection.execute(old.order_by(verdicts.c.created_at).limit(page)).all()
+            living = set(_scalars_in(connection, jobs.c.verdict_seq, [row.seq for row in rows], jobs.c.verdict_seq))
+            rows = [row for row in rows if row.seq not in living]  # an unfinished history is never cut in the middle
+            erased = _erase_rows(connection, seqs=[row.seq for row in rows], ledger_ids=[row.ledger_id for row in rows], jobs_gone=0)
+            stale = [
+                (dead_letters, dead_letters.c.created_at),
+                (login_links, login_links.c.expires_at),
+            ]
+            num_stale = sum(connection.execute(delete(table).where(column < db_now() - limit)).rowcount for table, column in stale)
+            undelivered = delete(outbox).where(~is_pending, outbox.c.created_at < db_now() - limit)
+            num_stale += connection.execute(undelivered).rowcount
+            connection.execute(delete(tenant_usage).where(tenant_usage.c.day < db_now() / DAY_SECONDS - _USAGE_DAYS))
+            if erased.verdicts or num_stale:
+                detail = {"verdicts": erased.verdicts, "reviews": erased.reviews, "other": erased.other + num_stale, "days": days}
+                record_audit(connection, actor=actor, action="retired", target="verdicts", detail=detail)
+        return Erased(0, erased.verdicts, erased.reviews, erased.other + num_stale)
+
+
+def _erase_rows(connection: Connection, *, seqs: Sequence[int], ledger_ids: Sequence[str], jobs_gone: int) -> Erased:
+    for start in range(0, len(seqs), _CHUNK):
+        connection.execute(insert(erasure_slips), [{"verdict_seq": seq} for seq in seqs[start : start + _CHUNK]])
+    num_reviews = _delete_in(connection, review_log, review_log.c.verdict_seq, seqs)
+    num_reviews += _delete_in(connection, review_items, review_items.c.verdict_seq, seqs)
+    if seqs:
+        connection.execute(delete(erasure_slips))
+    num_other = _delete_in(connection, shadow_verdicts, shadow_verdicts.c.verdict_seq, seqs)
+    for table in (explanations, outbox, submission_keys, events, dead_letters):
+        num_other += _delete_in(connection, table, table.c.ledger_id, ledger_ids)
+    return Erased(jobs_gone, _delete_in(connection, verdicts, verdicts.c.seq, seqs), num_reviews, num_other)
+
+
+def _delete_in(connection: Connection, table: Table, column: Column[Any], values: Sequence[Any]) -> int:
+    chunks = (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+    return sum(connection.execute(delete(table).where(column.in_(chunk))).rowcount for chunk in chunks)
+
+
+def _scalars_in(connection: Connection, wanted: Column[Any], values: Sequence[Any], column: Column[Any]) -> list[Any]:
+    chunks = (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+    return [found for chunk in chunks for found in connection.scalars(select(wanted).where(column.in_(chunk)))]
