@@ -12,11 +12,12 @@ from typing import Any, Final
 import redis
 import structlog
 
-from .broker import Dispatcher, translated
-from .errors import BrokerError, BrokerFullError, LedgerError, WorkerError
+from .broker import Dispatcher
+from .errors import BrokerFullError, LedgerError, WorkerError
+from .gauges import QueueGauges
 from .ledger import Ledger
 from .ledger.schema import ISOLATE, POISONED
-from .messages import INBOX_LANES, JobFacts, failure_body
+from .messages import JobFacts, failure_body
 from .metrics import Metrics
 from .settings import Settings
 from .webhooks import WebhookSender
@@ -26,7 +27,6 @@ log = structlog.get_logger(__name__)
 _LEADERSHIP: Final = "janitor"
 _EXPIRE_SECONDS: Final = 1.0
 _GAUGE_SECONDS: Final = 5.0
-_COUNT_SECONDS: Final = 60.0
 _RETIRE_SECONDS: Final = 3600.0
 _TROUBLE_SECONDS: Final = 1.0
 _PAGE: Final = 200
@@ -73,7 +73,6 @@ class Janitor:
     ) -> None:
         self._ledger = ledger
         self._dispatcher = dispatcher
-        self._client = client
         self._settings = settings
         self._metrics = metrics
         self._owner = owner
@@ -81,7 +80,8 @@ class Janitor:
         self._leads = threading.Event()
         self._led_at = float("-inf")
         self._expire, self._gauge = _Every(_EXPIRE_SECONDS), _Every(_GAUGE_SECONDS)
-        self._count, self._retire = _Every(_COUNT_SECONDS), _Every(_RETIRE_SECONDS)
+        self._retire = _Every(_RETIRE_SECONDS)
+        self._gauges = QueueGauges(ledger, client=client, metrics=metrics)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; outages of broker or ledger are waited out."""
@@ -117,7 +117,7 @@ class Janitor:
         if self._expire.is_due():
             self.expire()
         if self._gauge.is_due():
-            self.gauge()
+            self._gauges.set_all()
         if self._retire.is_due():
             self._ledger.retire(days=self._settings.retention_days)
         return self.dispatch()
@@ -178,28 +178,6 @@ class Janitor:
             sent += len(jobs)
             self._metrics.resent.labels(queue=lane).inc(len(jobs))
         return sent
-
-    def gauge(self) -> None:
-        """Set the queue gauges from the ledger and the inbox."""
-        facts = self._ledger.queue_facts()
-        inbox = self._inbox_lengths()
-        for lane in INBOX_LANES:
-            self._metrics.queue_length.labels(queue=lane).set(facts.queued.get(lane, 0) + inbox.get(lane, 0))
-            self._metrics.queue_oldest_seconds.labels(queue=lane).set(facts.oldest_age_seconds.get(lane, 0.0))
-            self._metrics.queue_in_flight.labels(queue=lane).set(facts.leased.get(lane, 0))
-        self._metrics.outbox_oldest_seconds.set(facts.outbox_oldest_age_seconds)
-        if self._count.is_due():
-            for state, count in self._ledger.count_states().items():
-                self._metrics.ledger_jobs.labels(state=state).set(count)
-
-    def _inbox_lengths(self) -> dict[str, int]:
-        if self._client is None:
-            return {}
-        try:
-            with translated():
-                return {lane: int(self._client.llen(lane)) for lane in INBOX_LANES}
-        except BrokerError:
-            return {}
 
     def _run_outbox(self, stop: threading.Event) -> None:
         """Webhooks in a thread of their own: a slow receiver must not hold up the dispatch."""

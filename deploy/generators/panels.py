@@ -148,7 +148,7 @@ HOLDS_BACK: Final = Row(
         ),
         Panel(
             "CPU by stage",
-            "Cores used by the threads that drive videos. Decode children and the device's own thread are in the panel of processes.",
+            "Cores used by the threads that drive videos, their decode children and the device's thread; torch's pool only in the panel of processes.",
             "short",
             [Query(_rate("veriframe_stage_cpu_seconds_total", "stage"), "{{stage}}")],
             stack=True,
@@ -164,15 +164,21 @@ HOLDS_BACK: Final = Row(
         ),
         Panel(
             "Work waiting",
-            "Predicted worker-seconds that wait or run: what the autoscaler sees.",
+            "Predicted worker-seconds that wait or still run, from duration, size and faces: what the autoscaler sees.",
             "s",
             [Query("veriframe:queue_work_seconds:predicted", "work")],
         ),
         Panel(
-            "Batch fill",
-            "Mean items per batch. 1 on a GPU means that batching across videos does not happen: raise VERIFRAME_CONCURRENCY.",
+            "Waiting for the device",
+            "Pictures and crops in front of the device, per worker. 0 beside running videos: it starves, feed it. Hundreds: it is the brake.",
             "short",
-            [Query(_mean("veriframe_batch_size", "model"), "{{model}}")],
+            [Query("veriframe_crops_waiting and on (job, instance) veriframe_worker_ready == 1", "{{instance}}")],
+        ),
+        Panel(
+            "Batch fill",
+            "Taken share of a batch. Near 0 on a GPU means that batching across videos does not happen: raise VERIFRAME_CONCURRENCY.",
+            "percentunit",
+            [Query(_mean("veriframe_batch_fill_ratio", "model"), "{{model}}")],
         ),
         Panel(
             "Wait in a batch",
@@ -265,10 +271,10 @@ VERDICTS: Final = Row(
         ),
         Panel(
             "Drift of face scores",
-            "Kolmogorov-Smirnov distance, 6 hours against 7 days. Above 0.15 the faces or the detectors changed.",
+            "Population stability index over six bins, 6 hours against 7 days. Above 0.2 the faces or the detectors changed.",
             "short",
-            [Query("model:veriframe_face_score:ks", "{{model}}")],
-            limit=0.15,
+            [Query("model:veriframe_face_score:psi", "{{model}}")],
+            limit=0.2,
         ),
         Panel(
             "Failures by reason",

@@ -18,6 +18,7 @@ from .engine import make_engine, reading
 from .erasure import Erased, Erasure
 from .explanations import ExplanationRow, Explanations
 from .leases import Leases
+from .media import MediaFacts
 from .queries import Queries
 from .records import (
     Claim,
@@ -43,7 +44,7 @@ from .submissions import Submissions
 from .upkeep import Upkeep
 
 
-class Ledger(Submissions, Leases, Upkeep, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions, Doors, Erasure):
+class Ledger(Submissions, Leases, Upkeep, MediaFacts, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions, Doors, Erasure):
     """All of the ledger on one database. Thread-safe; every method is its own transaction.
 
     Every method raises `LedgerUnavailableError` when the database is down, locked for long or full.

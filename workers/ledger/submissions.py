@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, bindparam, insert, select
 
 from ..errors import IdempotencyConflictError, UnknownVideoError
 from ..messages import DEFAULT_LANE
+from ..messages.enqueue import MediaHint
 from .engine import writing
 from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
@@ -111,7 +112,8 @@ class Submissions:
             row = connection.execute(select(jobs).where(jobs.c.ledger_id == ledger_id, jobs.c.state.in_((FAILED, POISONED)))).first()
             if row is None:
                 raise UnknownVideoError(f"no FAILED or POISONED job {ledger_id!r:.40}: `veriframe dead-letters` lists them")
-            kept = ("tenant", "video_id", "source", "callback_url", "policy", "content_sha256", "attributes", "trace_id", "lane")
+            request = ("tenant", "video_id", "source", "callback_url", "policy", "content_sha256", "attributes", "trace_id", "lane")
+            kept = (*request, "media_seconds", "media_megapixels", "media_faces")
             fresh = new_ledger_id()
             values = {name: getattr(row, name) for name in kept}
             again = f"{row.source_version[:64]}+{fresh[:12]}"
@@ -134,6 +136,7 @@ class Submissions:
 def _job_row(submission: Submission, *, grace: float) -> dict[str, Any]:
     request = submission.request
     lane = request.lane or DEFAULT_LANE
+    media = request.media or MediaHint()
     return {
         "ledger_id": new_ledger_id(),
         "tenant": submission.tenant,
@@ -150,6 +153,9 @@ def _job_row(submission: Submission, *, grace: float) -> dict[str, Any]:
         "route": lane,
         "state": QUEUED,
         "grace": grace,
+        "media_seconds": media.duration_seconds,
+        "media_megapixels": media.megapixels,
+        "media_faces": media.num_faces,
     }
 
 

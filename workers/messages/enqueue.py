@@ -23,6 +23,22 @@ _ATTRIBUTES_BYTES: Final = 4096
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
+class MediaHint(BaseModel):
+    """What the producer knows about the video. Only used to predict the work that waits; a wrong hint changes no verdict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    duration_seconds: Annotated[float, Field(ge=0, le=172_800)] | None = None
+    width: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    height: Annotated[int, Field(ge=1, le=32_768)] | None = None
+    num_faces: Annotated[float, Field(ge=0, le=1000)] | None = Field(default=None, description="People in view")
+
+    @property
+    def megapixels(self) -> float | None:
+        """Size of a picture, when both sides are known."""
+        return self.width * self.height / 1e6 if self.width is not None and self.height is not None else None
+
+
 class EnqueueRequest(BaseModel):
     """One video to screen. Unknown fields are refused, so that a typo never silently changes what is asked."""
 
@@ -41,6 +57,7 @@ class EnqueueRequest(BaseModel):
     attributes: dict[str, str | int | float | bool | None] = Field(
         default_factory=dict, description="The caller's own facts, given back with the verdict; at most 4 KiB as JSON"
     )
+    media: MediaHint | None = Field(None, description="Duration, size and faces, when known: the work that waits is predicted from them")
     schema_version: Literal[1] = Field(1, description="Version of this schema")
 
     @field_validator("video_id")

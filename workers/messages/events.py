@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 from ..errors import InvalidMessageError, UnknownVersionError
 from .enqueue import EnqueueRequest, parse_enqueue
 
-_PASSED_ON: Final = ("source", "lane", "policy", "callback_url", "content_sha256", "attributes", "schema_version")
+_PASSED_ON: Final = ("source", "lane", "policy", "callback_url", "content_sha256", "attributes", "media", "schema_version")
 _CREATED: Final = ("s3:ObjectCreated:", "ObjectCreated:")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 

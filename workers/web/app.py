@@ -140,7 +140,7 @@ def _submission(request: Request, data: Any) -> Submission:
 
 
 def _digest(request: EnqueueRequest) -> str:
-    return hashlib.sha256(json.dumps(request.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(request.model_dump(mode="json", exclude={"media"}), sort_keys=True).encode()).hexdigest()
 
 
 def _enqueue_schema() -> dict[str, Any]:
