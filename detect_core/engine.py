@@ -57,7 +57,7 @@ class Engine:
             if not is_track_bundle(bundle)
         }
         self.track_detectors = {bundle.name: load_track_detector(bundle) for bundle in bundle_set.bundles if is_track_bundle(bundle)}
-        crop_batch = _CROP_BATCH.get(device.split(":")[0], 64)
+        crop_batch = _CROP_BATCH.get(device.split(":", maxsplit=1)[0], 64)
         gather_seconds = 0.01 if device.startswith("cuda") else 0.0
         self.batcher = MicroBatcher(gather_seconds=gather_seconds, on_batch=on_batch)
         self.batcher.add_lane(_FACE_LANE, self._find_faces, max_batch=_FACE_BATCH)

@@ -8,6 +8,7 @@ belongs to the previous group.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,47 @@ def plan_runs(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> tupl
         )
         for start, end, targets in spans
     )
+
+
+def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], tolerance: float) -> list[int]:
+    """Move each wanted packet to the one that costs least to decode within `tolerance` of its time.
+
+    What a frame costs is the number of packets between it and the key packet where its decoding starts. On a tie the
+    nearest one is taken. No packet is given twice.
+
+    Args:
+        packets: every packet of the stream, in decode order.
+        wanted: packet numbers, in order of their times.
+        tolerance: in units of the packets' times.
+    """
+    costs = _costs(packets)
+    order = sorted(range(len(packets)), key=lambda n: packets[n].pts)
+    times = [packets[n].pts for n in order]
+    moved: list[int] = []
+    taken = set(wanted)
+    for number in wanted:
+        time = packets[number].pts
+        near = order[bisect_left(times, time - tolerance) : bisect_right(times, time + tolerance)]
+        free = [n for n in near if n == number or n not in taken]
+        best = min(free, key=lambda n: (costs[n], abs(packets[n].pts - time)))
+        taken.discard(number)
+        taken.add(best)
+        moved.append(best)
+    return moved
+
+
+def _costs(packets: Sequence[PacketFact]) -> list[int]:
+    """Per packet, how many must be decoded to get it, itself included."""
+    costs: list[int] = []
+    key_pts, since_key, since_previous = packets[0].pts, 0, 0
+    for packet in packets:
+        if packet.is_key:
+            key_pts, since_previous, since_key = packet.pts, since_key, 0
+        is_leading = packet.pts < key_pts
+        needed = since_key + (since_previous if is_leading else 0)
+        costs.append(needed + 1)
+        since_key += not packet.is_discardable
+    return costs
 
 
 def _start(packets: Sequence[PacketFact], number: int) -> int:

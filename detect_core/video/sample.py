@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from ..errors import OptionError
 
-POLICY = "stratified/1"
+POLICY: Final = "stratified/2"
 """Name of the rule, recorded in every verdict."""
+_LONG_STRATUM_SECONDS: Final = 1.0
+_TOLERANCE: Final = 0.4
+
+
+def tolerance_seconds(num_frames: int, *, span_seconds: float) -> float:
+    """How far a look may move from the middle of its stratum to a frame that is cheaper to decode.
+
+    Looks of a short video stay where they are: they lie so close that nearly everything is decoded anyway. In a long
+    one most of the cost would be the way from a key frame to the middle of the stratum, which is as good as any other
+    moment of it. Neighbouring looks cannot meet.
+    """
+    stratum = span_seconds / num_frames
+    return _TOLERANCE * stratum if stratum > _LONG_STRATUM_SECONDS else 0.0
 
 
 def sample_indices(num_frames: int, *, times_seconds: Sequence[float]) -> list[int]:

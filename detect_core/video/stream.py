@@ -10,9 +10,9 @@ import av
 
 from ..errors import ResolutionTooLargeError, UnsupportedCodecError
 from ..options import DecodeLimits
-from .plan import plan_runs
+from .plan import cheap_neighbours, plan_runs
 from .probe import ForeignFile, PacketIndex, open_container
-from .sample import sample_indices
+from .sample import sample_indices, tolerance_seconds
 
 
 @dataclass(slots=True)
@@ -30,14 +30,20 @@ Stretch = tuple[float, float]
 _EVERYTHING: Final[Stretch] = (0.0, float("inf"))
 
 
-def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EVERYTHING, time_base: float = 1.0) -> list[int]:
-    """Packet numbers of `num_frames` frames spread evenly over a stretch of time; empty for a stream without usable times."""
+def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EVERYTHING, time_base: float) -> list[int]:
+    """Packet numbers of `num_frames` frames spread evenly over a stretch of time; empty for a stream without usable times.
+
+    In long stretches each is the cheapest to decode near its time.
+    """
     start, end = within
     order = sorted(range(len(index.packets)), key=lambda n: index.packets[n].pts)
     if within != _EVERYTHING:
         order = [n for n in order if start <= (index.packets[n].pts - index.first_pts) * time_base <= end]
     times = [float(index.packets[n].pts) for n in order]
-    return [order[i] for i in sample_indices(num_frames, times_seconds=times)] if order else []
+    wanted = [order[i] for i in sample_indices(num_frames, times_seconds=times)] if order else []
+    span_seconds = (times[-1] - times[0]) * time_base if times else 0.0
+    tolerance = tolerance_seconds(num_frames, span_seconds=span_seconds)
+    return cheap_neighbours(index.packets, wanted=wanted, tolerance=tolerance / time_base) if tolerance else wanted
 
 
 def decode_wanted(

@@ -69,6 +69,27 @@ def test_planned_frames_equal_sequential_ones_bit_for_bit(name: str, tmp_path: P
         np.testing.assert_array_equal(frame.image_hwc, every[seconds])
 
 
+LONG = ["h264-b-pyramid", "h264-one-group", "h264-open-gop", "h264-intra-refresh", "hevc-open-gop", "hevc-temporal-layers", "vp9", "av1"]
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_frames_of_a_long_clip_may_move_and_stay_exact(name: str, tmp_path: Path) -> None:
+    recipe = dict(ENCODINGS[name])
+    clip = tmp_path / f"clip{recipe.pop('suffix', '.mp4')}"
+    write_clip(clip, moving_pictures(60), rate=4, **recipe)
+
+    with clip.open("rb") as file, DecodeSession(file, options=ScreeningOptions(num_frames=7)) as session:
+        session.open()
+        frames, _ = session.next_frames(7)
+
+    every = sequential_pictures(clip)
+    middles = [(i + 0.5) * 59 / 4 / 7 for i in range(7)]
+    for frame, middle in zip(frames, middles, strict=True):
+        seconds = min(every, key=lambda each: abs(each - frame.pts_seconds))
+        assert abs(seconds - middle) <= 0.4 * 15 / 7 + 0.25
+        np.testing.assert_array_equal(frame.image_hwc, every[seconds])
+
+
 @pytest.mark.parametrize("name", ["h264-b-pyramid", "h264-annex-b", "hevc"])
 def test_fewer_packets_are_decoded_than_there_are(name: str, tmp_path: Path) -> None:
     recipe = dict(ENCODINGS[name])

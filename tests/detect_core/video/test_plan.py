@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detect_core.video.plan import PacketFact, plan_runs
+from detect_core.video.plan import PacketFact, cheap_neighbours, plan_runs
 
 
 def group(first_pts: int, *, length: int) -> list[PacketFact]:
@@ -50,3 +50,26 @@ def test_every_run_starts_at_a_key_and_holds_every_reference_up_to_its_last_fram
         assert PACKETS[run.numbers[0]].is_key
         needed = {n for n in range(run.numbers[0], run.numbers[-1] + 1) if not PACKETS[n].is_discardable}
         assert needed <= set(run.numbers)
+
+
+def test_a_look_moves_to_the_key_within_its_tolerance_else_as_near_to_it_as_it_may() -> None:
+    assert cheap_neighbours(PACKETS, wanted=[4, 13, 27], tolerance=4) == [0, 10, 24]
+    assert cheap_neighbours(PACKETS, wanted=[4, 13, 27], tolerance=0) == [4, 13, 27]
+
+
+def test_a_leading_picture_costs_the_group_before_its_key_as_well() -> None:
+    packets = [PacketFact(0, True, False), PacketFact(3, False, False), PacketFact(10, True, False), PacketFact(8, False, True)]
+
+    assert cheap_neighbours(packets, wanted=[3], tolerance=2) == [2]
+    assert cheap_neighbours(packets, wanted=[3], tolerance=1) == [3]
+
+
+@given(st.sets(st.integers(min_value=0, max_value=29), min_size=1), st.integers(min_value=0, max_value=12))
+def test_moved_looks_stay_distinct_within_tolerance_and_never_cost_more(wanted: set[int], tolerance: int) -> None:
+    before = sorted(wanted)
+    after = cheap_neighbours(PACKETS, wanted=before, tolerance=tolerance)
+
+    assert len(set(after)) == len(before)
+    for old, new in zip(before, after, strict=True):
+        assert abs(PACKETS[old].pts - PACKETS[new].pts) <= tolerance
+        assert len(plan_runs(PACKETS, wanted=[new])[0].numbers) <= len(plan_runs(PACKETS, wanted=[old])[0].numbers)

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect_core.errors import OptionError
-from detect_core.video.sample import sample_indices
+from detect_core.video.sample import sample_indices, tolerance_seconds
 
 
 def test_spreads_evenly_over_time_not_over_frames() -> None:
@@ -33,3 +33,9 @@ def test_gives_distinct_ascending_indices_and_never_more_than_there_are(gaps: li
 def test_refuses_to_sample_nothing() -> None:
     with pytest.raises(OptionError):
         sample_indices(0, times_seconds=[0.0])
+
+
+def test_looks_of_short_videos_stay_and_those_of_long_ones_cannot_meet() -> None:
+    assert tolerance_seconds(32, span_seconds=30.0) == 0.0
+    assert tolerance_seconds(32, span_seconds=3200.0) == pytest.approx(40.0)
+    assert 2 * tolerance_seconds(32, span_seconds=3200.0) < 3200.0 / 32
