@@ -28,6 +28,7 @@ class ApiCaller:
     """One application."""
 
     app: object
+    dispatcher: MemoryDispatcher
 
     def transport(self) -> httpx.ASGITransport:
         """For a client of the application."""
@@ -51,7 +52,7 @@ def make_caller(ledger: Ledger, **settings) -> ApiCaller:
     made = Settings(**settings)
     dispatcher, metrics = MemoryDispatcher(), Metrics()
     intake = Intake(ledger, dispatcher, metrics=metrics, resend_seconds=30, backlog_limit=made.backlog_limit)
-    return ApiCaller(create_app(Control(made, None, ledger, dispatcher, intake, metrics, "owner")))
+    return ApiCaller(create_app(Control(made, None, ledger, dispatcher, intake, metrics, "owner")), dispatcher)
 
 
 def assert_typed(answer: httpx.Response, status: int, code: str) -> None:

@@ -12,10 +12,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .errors import BrokerFullError, BrokerPolicyError, BrokerUnavailableError, SettingsError
-from .messages import dispatch_message
+from .messages import dispatch_message, explain_message
 
 DISPATCH_LANES: Final = ("urgent", "isolate", "default", "bulk")
 """Dispatch lanes in strict order. `isolate` is for videos under which a worker died: few, and to be cleared soon."""
+
+EXPLAIN_LANE: Final = "urgent"
+"""A person waits: explanations go before videos."""
 
 _PREFIX: Final = "veriframe.dispatch."
 _PROBE_KEY: Final = "veriframe.probe"
@@ -123,6 +126,10 @@ class Dispatcher(Protocol):
         """Put `(ledger_id, lane)` messages on their queues, in order."""
         ...
 
+    def ask_for_explanation(self, ledger_id: str) -> None:
+        """Tell a worker that a person waits for an explanation; a lost message is sent again when the person asks again."""
+        ...
+
 
 class RedisDispatcher:
     """Dispatch over the real broker. Raises `BrokerUnavailableError` or `BrokerFullError` from every method."""
@@ -153,12 +160,18 @@ class RedisDispatcher:
                 pipe.lpush(queue, dispatch_message(ledger_id, queue=queue))
             pipe.execute()
 
+    def ask_for_explanation(self, ledger_id: str) -> None:
+        queue = dispatch_queue(EXPLAIN_LANE)
+        with translated():
+            self._client.lpush(queue, explain_message(ledger_id, queue=queue))
+
 
 class MemoryDispatcher:
     """Dispatch into lists of this process, for tests and single-process use."""
 
     def __init__(self, *, bound: int = 256) -> None:
         self.queues: dict[str, list[str]] = {lane: [] for lane in DISPATCH_LANES}
+        self.explanations: list[str] = []
         self._bound = bound
 
     def check(self) -> None:
@@ -170,3 +183,6 @@ class MemoryDispatcher:
     def send(self, jobs: Sequence[tuple[str, str]]) -> None:
         for ledger_id, lane in jobs:
             self.queues[lane].append(ledger_id)
+
+    def ask_for_explanation(self, ledger_id: str) -> None:
+        self.explanations.append(ledger_id)

@@ -28,6 +28,7 @@ _LEADERSHIP: Final = "janitor"
 _EXPIRE_SECONDS: Final = 1.0
 _GAUGE_SECONDS: Final = 5.0
 _RETIRE_SECONDS: Final = 3600.0
+_FORGET_SECONDS: Final = 60.0
 _TROUBLE_SECONDS: Final = 1.0
 _PAGE: Final = 200
 
@@ -82,6 +83,7 @@ class Janitor:
         self._expire, self._gauge = _Every(_EXPIRE_SECONDS), _Every(_GAUGE_SECONDS)
         self._retire = _Every(_RETIRE_SECONDS)
         self._gauges = QueueGauges(ledger, client=client, metrics=metrics)
+        self._forget = _Every(_FORGET_SECONDS)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; outages of broker or ledger are waited out."""
@@ -118,6 +120,8 @@ class Janitor:
             self.expire()
         if self._gauge.is_due():
             self._gauges.set_all()
+        if self._forget.is_due():
+            self._ledger.drop_expired_explanations()
         if self._retire.is_due():
             self._ledger.retire(days=self._settings.retention_days)
         return self.dispatch()

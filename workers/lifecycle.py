@@ -26,6 +26,7 @@ from .broker import connect, dispatch_queue, require_no_eviction, wait_for
 from .consumer_watch import ConsumerWatch
 from .decode_sandbox import require_sandbox, sandbox_facts
 from .errors import LeaseLostError, WorkerError
+from .explaining import Explaining
 from .in_flight import Running
 from .ledger import Ledger
 from .metrics import Metrics, resident_bytes
@@ -245,17 +246,19 @@ def run_worker(
         )
         serve_probes(probes, host=settings.api_host, port=settings.metrics_port, metrics=metrics)
     screener = screener_factory(settings, metrics)
+    sources = sources or ConfiguredSources(settings)
     screening = Screening(
         ledger=ledger,
         screener=screener,
-        sources=sources or ConfiguredSources(settings),
+        sources=sources,
         metrics=metrics,
         settings=settings,
         owner=owner,
     )
     life = WorkerLife(screening, ledger=ledger, client=client, metrics=metrics, settings=settings, owner=owner)
     app = make_app(settings, broker_url=broker_url)
-    register(app, screening, on_lost=life.consumer.on_lost_acknowledgement)
+    explaining = Explaining(ledger=ledger, sources=sources, settings=settings)
+    register(app, screening, explaining, on_lost=life.consumer.on_lost_acknowledgement)
 
     def on_shutdown(**_signal: Any) -> None:
         life.drain()

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     )
     bundle_set: str | None = Field(None, description="Bundle set: a path or the name of a shipped one; None = the shipped default")
     evidence_thumbnails: bool = Field(False, description="Keep small face pictures of the worst moments in verdicts; face data, so off")
+    explanation_seconds: float = Field(
+        900.0, ge=0, description="Heat-maps and annotated clips show faces: made when a person asks, kept this long; 0 = never made"
+    )
+    shadow_bundle_set: str | None = Field(None, description="A second bundle set that scores the same crops; its opinion is kept, never published")
+    shadow_review_share: float = Field(0.05, ge=0, le=1, description="Share of the shadow's disagreements that people look at")
     device: str = Field("cpu", description="torch device of this worker")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",

@@ -1,4 +1,4 @@
-"""The Celery edge: one thin task around `Screening.run`."""
+"""The Celery edge: thin tasks around `Screening.run` and `Explaining.run`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from celery.worker.request import Request
 
 from .broker import lane_of_queue
 from .errors import LedgerUnavailableError
-from .messages import DISPATCH_TASK
+from .explaining import Explaining
+from .messages import DISPATCH_TASK, EXPLAIN_TASK
 from .messages.celery_wire import DISPATCH_VERSION
 from .screening import DrainingError, Screening
 
@@ -48,12 +49,13 @@ def watched_request(on_lost: Callable[[object], None]) -> type[Request]:
     return WatchedRequest
 
 
-def register(app: Celery, screening: Screening, *, on_lost: Callable[[object], None]) -> None:
-    """Give the application its one task, bound to this process's screening.
+def register(app: Celery, screening: Screening, explaining: Explaining, *, on_lost: Callable[[object], None]) -> None:
+    """Give the application its tasks, bound to this process.
 
     Args:
         app: the application.
         screening: runs the jobs.
+        explaining: shows people why.
         on_lost: told, from any thread, on which channel an acknowledgement did not reach the broker.
     """
 
@@ -71,4 +73,17 @@ def register(app: Celery, screening: Screening, *, on_lost: Callable[[object], N
             time.sleep(_LEDGER_PAUSE_SECONDS)  # not acknowledged: the message stays until the ledger is back
             raise Reject(str(err), requeue=True) from err
 
-    app.task(run, name=DISPATCH_TASK, bind=True, ignore_result=True, shared=False, Request=watched_request(on_lost))
+    def explain(*, ledger_id: str, schema_version: int) -> None:
+        if schema_version != DISPATCH_VERSION:
+            log.error("unknown_dispatch_version", schema_version=schema_version, note="another build's message; the person asks again")
+            return
+        if screening.in_flight.draining.is_set():
+            raise Reject("this worker drains", requeue=True)
+        try:
+            explaining.run(ledger_id)
+        except LedgerUnavailableError as err:
+            log.warning("explanation_lost", code=err.code, note="the person asks again")
+
+    requests = watched_request(on_lost)
+    app.task(run, name=DISPATCH_TASK, bind=True, ignore_result=True, shared=False, Request=requests)
+    app.task(explain, name=EXPLAIN_TASK, ignore_result=True, shared=False, Request=requests)

@@ -209,6 +209,9 @@ PROTECTED = [
     ("POST", "/v1/events/s3", "submit"),
     ("GET", "/v1/videos/a", "read"),
     ("GET", "/v1/videos/a/evidence", "read"),
+    ("POST", "/v1/videos/a/explanation", "review"),
+    ("GET", "/v1/videos/a/explanation", "review"),
+    ("GET", "/v1/videos/a/explanation/clip", "review"),
     ("GET", "/v1/jobs/a", "read"),
     ("GET", "/v1/verdicts", "read"),
 ]
@@ -217,7 +220,7 @@ PROTECTED = [
 @pytest.mark.parametrize(("method", "path", "scope"), PROTECTED)
 def test_every_endpoint_wants_a_key_with_its_scope(ledger, method, path, scope):
     api = make_api(ledger, api_keys=KEYS)
-    right, wrong = (SUBMIT_KEY, READ_KEY) if scope == "submit" else (READ_KEY, SUBMIT_KEY)
+    right, wrong = {"submit": (SUBMIT_KEY, READ_KEY), "read": (READ_KEY, SUBMIT_KEY), "review": (ADMIN_KEY, READ_KEY)}[scope]
     assert_typed(api.call(method, path), 401, "UNAUTHENTICATED")
     assert_typed(api.call(method, path, headers={"x-api-key": "guess"}), 401, "UNAUTHENTICATED")
     assert_typed(api.call(method, path, headers={"x-api-key": wrong}), 403, "FORBIDDEN")

@@ -1,6 +1,14 @@
 """Public JSON contracts, versioned: what comes in (enqueue schema v1, Celery messages, CloudEvents, S3 events) and `verdict/1`."""
 
-from .celery_wire import DISPATCH_TASK, SCREEN_TASK, dispatch_message, enqueue_message, parse_celery_message
+from .celery_wire import (
+    DISPATCH_TASK,
+    EXPLAIN_TASK,
+    SCREEN_TASK,
+    dispatch_message,
+    enqueue_message,
+    explain_message,
+    parse_celery_message,
+)
 from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqueue
 from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notification
 from .evidence import EvidenceBody, evidence_body
@@ -9,6 +17,7 @@ from .verdict import JobFacts, VerdictBody, failure_body, pending_body, verdict_
 __all__ = [
     "DEFAULT_LANE",
     "DISPATCH_TASK",
+    "EXPLAIN_TASK",
     "INBOX_LANES",
     "SCREEN_TASK",
     "EnqueueRequest",
@@ -20,6 +29,7 @@ __all__ = [
     "dispatch_message",
     "enqueue_message",
     "evidence_body",
+    "explain_message",
     "failure_body",
     "parse_celery_message",
     "parse_cloud_event",

@@ -22,6 +22,9 @@ SCREEN_TASK: Final = "veriframe.screen"
 DISPATCH_TASK: Final = "veriframe.run"
 """Internal task name: what workers execute."""
 
+EXPLAIN_TASK: Final = "veriframe.explain"
+"""Internal task name: a person asks for heat-maps of a finished verdict."""
+
 MESSAGE_BYTES: Final = 64 * 1024
 """An enqueue message is about 500 bytes; anything near this is not one."""
 
@@ -109,6 +112,11 @@ def enqueue_message(request: EnqueueRequest) -> str:
     """The message a platform would LPUSH on the inbox lane `request.lane` (door 1b)."""
     kwargs = request.model_dump(mode="json", exclude_defaults=True)
     return _message(task=SCREEN_TASK, kwargs=kwargs, queue=request.lane or "default")
+
+
+def explain_message(ledger_id: str, *, queue: str) -> str:
+    """The message that tells a worker to explain one finished job."""
+    return _message(task=EXPLAIN_TASK, kwargs={"ledger_id": ledger_id, "schema_version": DISPATCH_VERSION}, queue=queue)
 
 
 def dispatch_message(ledger_id: str, *, queue: str) -> str:

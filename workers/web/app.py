@@ -33,6 +33,7 @@ from ..outcome import job_body
 from ..services import Control
 from . import auth, body, errors
 from .evidence import add_evidence
+from .explanation import add_explanation
 
 __all__ = ["create_app", "job_body"]
 
@@ -112,6 +113,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         return JSONResponse({"verdicts": [row.body for row in page], "next_cursor": following})
 
     add_evidence(app, control.ledger, can_read=can_read)
+    add_explanation(app, control, can_review=Depends(auth.require(keys, "review")))
     _add_probes(app, control, extra_health)
     return app
 
