@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Select, case, func, or_, select
 
 from .engine import reading
+from .records import VerdictRow
 from .review_schema import is_open, review_items, review_log
 from .schema import db_now, jobs, verdicts
 from .standing import LogEntry
@@ -62,6 +64,17 @@ class ScoredWord:
     """Below both lines."""
     num_between: int
     num_above: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRevision:
+    """One verdict in a video's history."""
+
+    seq: int
+    word: str
+    p_fake: float | None
+    bundle_set: str
+    created_at: float
 
 
 def read_item(row: Any) -> ReviewItem:
@@ -184,11 +197,33 @@ class ReviewQueries:
             row = connection.execute(select(jobs.c.video_id, jobs.c.source).where(jobs.c.ledger_id == ledger_id)).first()
         return (row.video_id, row.source) if row is not None else None
 
+    def verdict_of(self, video_id: str, *, verdict_seq: int | None = None) -> VerdictRow | None:
+        """One verdict of a video: the one named, else the newest."""
+        wanted = select(verdicts.c.seq, verdicts.c.body).where(verdicts.c.video_id == video_id)
+        newest = wanted.where(verdicts.c.tenant == "").order_by(verdicts.c.seq.desc()).limit(1)
+        waiting = select(review_items.c.verdict_seq).where(review_items.c.video_id == video_id)
+        elsewhere = wanted.where(verdicts.c.seq.in_(waiting)).order_by(verdicts.c.seq.desc()).limit(1)  # a tenant's: found by its item
+        with reading(self._engine) as connection:
+            if verdict_seq is not None:
+                row = connection.execute(wanted.where(verdicts.c.seq == verdict_seq)).first()
+            else:
+                row = connection.execute(newest).first() or connection.execute(elsewhere).first()
+        return VerdictRow(seq=row.seq, body=json.loads(row.body)) if row is not None else None
+
+    def verdict_revisions(self, video_id: str, *, limit: int = 50) -> list[VerdictRevision]:
+        """Every verdict of a video, newest first, without bodies."""
+        wanted = [verdicts.c[name] for name in ("seq", "verdict", "p_fake", "bundle_set", "created_at")]
+        statement = (
+            select(*wanted).where(verdicts.c.tenant == "", verdicts.c.video_id == video_id).order_by(verdicts.c.seq.desc()).limit(limit)
+        )
+        with reading(self._engine) as connection:
+            return [VerdictRevision(*row) for row in connection.execute(statement)]
+
     def find_videos(self, text: str, *, limit: int = 50) -> list[str]:
         """Video IDs behind a video ID, a job ID, or a SHA-256 of the content or its first 8 and more digits."""
         statements: list[Select[Any]] = [
-            select(jobs.c.video_id).where(jobs.c.video_id == text).limit(1),
-            select(verdicts.c.video_id).where(verdicts.c.video_id == text).limit(1),
+            select(jobs.c.video_id).where(jobs.c.tenant == "", jobs.c.video_id == text).limit(1),
+            select(verdicts.c.video_id).where(verdicts.c.tenant == "", verdicts.c.video_id == text).limit(1),
             select(jobs.c.video_id).where(jobs.c.ledger_id == text).limit(1),
             select(verdicts.c.video_id).where(verdicts.c.ledger_id == text).limit(1),
         ]
@@ -206,6 +241,15 @@ class ReviewQueries:
         statement = select(verdicts.c.bundle_set, count).where(verdicts.c.p_fake.is_not(None)).group_by(verdicts.c.bundle_set)
         with reading(self._engine) as connection:
             return [(row[0], row[1]) for row in connection.execute(statement.order_by(count.desc()))]
+
+    def thresholds_in_use(self, bundle_set: str) -> tuple[float, float] | None:
+        """The lines that one bundle set is used with: review, fake."""
+        wanted = select(verdicts.c.body).where(verdicts.c.bundle_set == bundle_set, verdicts.c.p_fake.is_not(None))
+        with reading(self._engine) as connection:
+            body = connection.scalar(wanted.limit(1))  # any: the lines are part of the bundle set
+        score = (json.loads(body).get("score") or {}) if body else {}
+        review, fake = score.get("threshold_review"), score.get("threshold")
+        return (float(review), float(fake)) if review is not None and fake is not None else None
 
     def scored_words(self, bundle_set: str, *, review: float, fake: float) -> list[ScoredWord]:
         """Verdicts of one bundle set per word, decision in force and place relative to two lines; counted from an index."""

@@ -1,0 +1,107 @@
+"""How far two readers of the same video agree, beyond chance (Cohen's kappa), and how far people agree with the machine. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ledger import LogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two readings of one video by two people."""
+
+    verdict_seq: int
+    video_id: str
+    first: LogEntry
+    second: LogEntry
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both said the same."""
+        return self.first.decision == self.second.decision
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One reviewer in numbers."""
+
+    name: str
+    num_decided: int
+    num_undone: int
+    num_fake: int
+    num_unsure: int
+    num_read_twice: int
+    """Videos that a second person read as well."""
+    num_agreed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Everything the page shows."""
+
+    num_pairs: int
+    num_agreed: int
+    kappa: float | None
+    """1: always agree; 0: no more than by chance; None: too little to say."""
+    differing: tuple[Pair, ...]
+    """Newest first."""
+    readers: tuple[Reader, ...]
+
+
+def agreement_of(entries: Sequence[LogEntry]) -> Agreement:
+    """Compute agreement from decisions and undos, oldest first. `closed` is no label and is left out."""
+    undone = {entry.undoes for entry in entries if entry.kind == "undone"}
+    decided = [e for e in entries if e.kind == "decided" and e.seq not in undone and e.decision != "closed"]
+    pairs = _pairs(decided)
+    return Agreement(
+        num_pairs=len(pairs),
+        num_agreed=sum(pair.agrees for pair in pairs),
+        kappa=kappa([(pair.first.decision or "", pair.second.decision or "") for pair in pairs]),
+        differing=tuple(pair for pair in reversed(pairs) if not pair.agrees),
+        readers=_readers(decided, pairs, undone=Counter(e.actor for e in entries if e.kind == "undone")),
+    )
+
+
+def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+    """Cohen's kappa of paired labels; None without pairs, or when chance alone would agree always."""
+    if not pairs:
+        return None
+    count = len(pairs)
+    observed = sum(a == b for a, b in pairs) / count
+    firsts, seconds = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    expected = sum(firsts[label] * seconds[label] for label in firsts) / count**2
+    return (observed - expected) / (1 - expected) if expected < 1 else None
+
+
+def _pairs(decided: Sequence[LogEntry]) -> list[Pair]:
+    firsts: dict[int, LogEntry] = {}
+    pairs = []
+    for entry in decided:
+        if entry.reading == "first":
+            firsts[entry.verdict_seq] = entry
+        elif entry.reading == "second" and entry.verdict_seq in firsts:
+            pairs.append(Pair(entry.verdict_seq, entry.video_id, firsts[entry.verdict_seq], entry))
+    return pairs
+
+
+def _readers(decided: Sequence[LogEntry], pairs: Sequence[Pair], *, undone: Counter[str]) -> tuple[Reader, ...]:
+    names = sorted({entry.actor for entry in decided} | set(undone))
+    readers = []
+    for name in names:
+        own = [entry for entry in decided if entry.actor == name]
+        shared = [pair for pair in pairs if name in (pair.first.actor, pair.second.actor)]
+        readers.append(
+            Reader(
+                name=name,
+                num_decided=len(own),
+                num_undone=undone[name],
+                num_fake=sum(entry.decision == "fake" for entry in own),
+                num_unsure=sum(entry.decision == "unsure" for entry in own),
+                num_read_twice=len(shared),
+                num_agreed=sum(pair.agrees for pair in shared),
+            )
+        )
+    return tuple(sorted(readers, key=lambda reader: (-reader.num_decided, reader.name)))

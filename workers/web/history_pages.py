@@ -1,0 +1,66 @@
+"""Search, the append-only log (page and CSV), and agreement between readers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Annotated, Final
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+
+from .agreement import agreement_of
+from .pages import render
+from .session import PREFIX, Session, reviewer_name
+from .signed_in import Desk
+from .wording import when
+
+PAGE: Final = 100
+_CSV_ROWS: Final = 50_000
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+def add_history(app: FastAPI, desk: Desk) -> None:
+    """Serve search, log and agreement."""
+    reader = Depends(desk.reader())
+
+    @app.get("/search")
+    def search(request: Request, session: Annotated[Session, reader], q: Annotated[str, Query(max_length=200)] = "") -> Response:
+        text = q.strip()
+        found = desk.ledger.find_videos(text) if text else []
+        if len(found) == 1:
+            return Response(status_code=303, headers={"Location": f"{PREFIX}/videos/{found[0]}"})
+        videos = [(video_id, desk.ledger.verdict_revisions(video_id, limit=1)) for video_id in found]
+        return render(request, "search.html", session=session, q=text, videos=videos)
+
+    @app.get("/log")
+    def log(
+        request: Request,
+        session: Annotated[Session, reader],
+        before: Annotated[int | None, Query(ge=1)] = None,
+        by: Annotated[str, Query(max_length=64)] = "",
+    ) -> Response:
+        entries = desk.ledger.review_history(before=before, limit=PAGE + 1, actor=reviewer_name(by))
+        page = entries[:PAGE]
+        return render(request, "log.html", session=session, entries=page, by=by, following=page[-1].seq if len(entries) > PAGE else None)
+
+    @app.get("/log.csv")
+    def log_as_csv(_session: Annotated[Session, reader]) -> Response:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(["seq", "at_utc", "video_id", "verdict_seq", "actor", "kind", "reading", "decision", "reason", "note", "undoes"])
+        for e in desk.ledger.review_history(limit=_CSV_ROWS):
+            writer.writerow(
+                [e.seq, when(e.at), e.video_id, e.verdict_seq, e.actor, e.kind, e.reading, e.decision, e.reason, _inert(e.note), e.undoes]
+            )
+        headers = {"Content-Disposition": 'attachment; filename="veriframe-reviews.csv"', "Cache-Control": "no-store"}
+        return Response(text.getvalue(), media_type="text/csv", headers=headers)
+
+    @app.get("/agreement")
+    def agreement(request: Request, session: Annotated[Session, reader]) -> Response:
+        facts = agreement_of(desk.ledger.review_decisions())
+        return render(request, "agreement.html", session=session, agreement=facts)
+
+
+def _inert(text: str | None) -> str | None:
+    """A note that no spreadsheet takes for a formula."""
+    return "'" + text if text and text.startswith(_FORMULA) else text

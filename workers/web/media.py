@@ -1,0 +1,106 @@
+"""The video itself, for the player: files below the media roots, opened without following links, by byte range.
+
+Sources in a bucket or behind https are not passed on: the page says so and shows everything but the pictures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import weakref
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ..settings import Settings
+from ..sources import open_beneath
+
+_CHUNK: Final = 256 * 1024
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_TYPES: Final = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm", ".mkv": "video/x-matroska"}
+GONE: Final = "The video is no longer there. The verdict and what it rests on stay."
+ELSEWHERE: Final = "The video lies in another store, which this page does not reach. The verdict and what it rests on are shown."
+
+
+class Media:
+    """An opened video file; it is closed once sent, or when a client went away before the first byte."""
+
+    def __init__(self, descriptor: int, *, num_bytes: int, content_type: str) -> None:
+        self.descriptor = descriptor
+        self.num_bytes = num_bytes
+        self.content_type = content_type
+        self.close = weakref.finalize(self, os.close, descriptor)
+
+
+def open_media(settings: Settings, *, video_id: str, source: str | None) -> Media | str:
+    """Open one video, or say in a sentence why it cannot be shown."""
+    location = source or settings.media_template.format(video_id=video_id)
+    parts = urlsplit(location)
+    if parts.scheme.lower() not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return ELSEWHERE
+    path = PurePosixPath(unquote(parts.path) if parts.scheme else location)
+    root = next((root for root in settings.media_roots if path.is_relative_to(root)), None)
+    if root is None or ".." in path.parts:
+        return ELSEWHERE
+    try:
+        descriptor = open_beneath(root, PurePosixPath(path.relative_to(root)))
+    except OSError:
+        return GONE
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        return GONE
+    return Media(descriptor, num_bytes=facts.st_size, content_type=_TYPES.get(path.suffix.lower(), "video/mp4"))
+
+
+def answer_range(request: Request, media: Media) -> Response:
+    """The wanted bytes; closes the file when they are sent."""
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-store",
+        "Content-Disposition": "inline",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    start, end, status = 0, media.num_bytes - 1, 200
+    wanted = request.headers.get("range")
+    if wanted is not None:
+        found = wanted_range(wanted, media.num_bytes)
+        if found is None:
+            media.close()
+            return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{media.num_bytes}"})
+        start, end = found
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end}/{media.num_bytes}"
+    headers["Content-Length"] = str(end - start + 1)
+    return StreamingResponse(_bytes(media, start, end), status_code=status, media_type=media.content_type, headers=headers)
+
+
+def wanted_range(header: str, num_bytes: int) -> tuple[int, int] | None:
+    """First and last byte of a `Range` header; None when it cannot be met. Several ranges at once are not served."""
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or num_bytes == 0:
+        return None
+    first, last = match.groups()
+    if not first and not last:
+        return None
+    start = int(first) if first else max(0, num_bytes - int(last))
+    end = min(int(last), num_bytes - 1) if first and last else num_bytes - 1
+    return (start, end) if start <= end else None
+
+
+def _bytes(media: Media, start: int, end: int) -> Iterator[bytes]:
+    try:
+        position = start
+        while position <= end:
+            chunk = os.pread(media.descriptor, min(_CHUNK, end - position + 1), position)
+            if not chunk:
+                return  # the file was cut short meanwhile
+            position += len(chunk)
+            yield chunk
+    finally:
+        media.close()

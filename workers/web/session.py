@@ -1,0 +1,130 @@
+"""Reviewers' sessions: a signed cookie with a name and an age, and a token against forged requests bound to it.
+
+Two ways in: a one-time link (`veriframe login-link NAME`; `veriframe up` prints one), or a name with an API key of scope `review`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import SettingsError
+from ..settings import Settings
+
+COOKIE: Final = "veriframe_session"
+PREFIX: Final = "/review"
+"""Where the dashboard is mounted; its cookies are sent nowhere else."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
+_SECRET_BYTES: Final = 32
+
+
+class NotSignedInError(Exception):
+    """Raised when a page needs a reviewer and there is no session, or it ran out."""
+
+
+class ForgedRequestError(Exception):
+    """Raised when a form carries no token of this session, or comes from another site."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One signed-in reviewer."""
+
+    reviewer: str
+    session_id: str
+    csrf: str
+    """Goes into every form; nobody without the session can make it."""
+
+
+def reviewer_name(text: str) -> str | None:
+    """The name in the one form that the log knows: lower case, letters, digits and `. _ @ -`. None when it cannot be one."""
+    name = text.strip().lower()
+    return name if _NAME.fullmatch(name) else None
+
+
+def load_secret(settings: Settings) -> str:
+    """The secret that signs sessions: the setting, else one that is made once and kept in the state folder.
+
+    Where the state folder cannot be written the secret lives as long as this process: reviewers sign in again after a restart.
+    """
+    if settings.web_secret is not None:
+        secret = settings.web_secret.get_secret_value()
+        if len(secret) < _SECRET_BYTES:
+            raise SettingsError(f"VERIFRAME_WEB_SECRET needs at least {_SECRET_BYTES} characters, got {len(secret)}")
+        return secret
+    made = secrets.token_urlsafe(_SECRET_BYTES)
+    kept = settings.state_dir / "web.secret"
+    try:
+        return _read_or_write(kept, made)
+    except OSError:
+        return made
+
+
+def _read_or_write(path: Path, made: str) -> str:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip() or made
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(made)
+    return made
+
+
+class Sessions:
+    """Makes and reads sessions."""
+
+    def __init__(self, secret: str, *, hours: float) -> None:
+        self._secret = secret.encode()
+        self._seconds = hours * 3600
+        self._signer = URLSafeTimedSerializer(secret, salt="veriframe-session", signer_kwargs={"digest_method": hashlib.sha256})
+
+    def begin(self, response: Response, *, reviewer: str, is_https: bool) -> None:
+        """Sign somebody in."""
+        value = self._signer.dumps([reviewer, secrets.token_urlsafe(12)])
+        response.set_cookie(COOKIE, str(value), max_age=int(self._seconds), path=PREFIX, httponly=True, samesite="lax", secure=is_https)
+
+    def end(self, response: Response) -> None:
+        """Sign somebody out."""
+        response.delete_cookie(COOKIE, path=PREFIX)
+
+    def of(self, request: Request) -> Session:
+        """The session of a request.
+
+        Raises:
+            NotSignedInError: there is none, it was tampered with, or it ran out.
+        """
+        value = request.cookies.get(COOKIE, "")
+        try:
+            reviewer, session_id = self._signer.loads(value, max_age=int(self._seconds))
+        except (BadSignature, ValueError, TypeError) as err:
+            raise NotSignedInError("no session") from err
+        return Session(reviewer=str(reviewer), session_id=str(session_id), csrf=self._csrf(str(session_id)))
+
+    def require_own(self, request: Request, session: Session, token: str) -> None:
+        """Let only forms of our own pages through.
+
+        Raises:
+            ForgedRequestError: the token is missing or wrong, or the browser names another site as its origin.
+        """
+        if not hmac.compare_digest(token.encode(), session.csrf.encode()) or not is_own_origin(request):
+            raise ForgedRequestError("the form is not of this session")
+
+    def _csrf(self, session_id: str) -> str:
+        return hmac.new(self._secret, b"csrf/" + session_id.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def is_own_origin(request: Request) -> bool:
+    """Whether the request comes from our own pages, as far as the browser tells."""
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == request.headers.get("host")

@@ -1,0 +1,111 @@
+"""One video: the player, the score over time, one lane per face, the verdict card, and what people said."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
+
+from ..errors import UnknownVideoError
+from ..messages import EvidenceBody, VerdictBody, evidence_body
+from ..messages.enqueue import VIDEO_ID_PATTERN
+from ..outcome import job_body
+from .evidence import cached_json
+from .lanes import make_lanes
+from .media import GONE, Media, answer_range, open_media
+from .pages import render
+from .session import Session
+from .signed_in import Desk
+
+VideoId = Annotated[str, Path(pattern=VIDEO_ID_PATTERN)]
+Revision = Annotated[int, Query(ge=0)]
+
+
+def add_video(app: FastAPI, desk: Desk) -> None:
+    """Serve the page of one video, its evidence and its media."""
+    reader = Depends(desk.reader())
+
+    @app.get("/videos/{video_id}")
+    def video(
+        request: Request, video_id: VideoId, session: Annotated[Session, reader], seq: Revision = 0, done: Annotated[int, Query(ge=0)] = 0
+    ) -> Response:
+        outcome, verdict_seq = _outcome(desk, video_id, seq)
+        evidence = evidence_body(outcome)
+        item = desk.ledger.review_item(verdict_seq) if verdict_seq else None
+        entries = desk.ledger.review_entries(verdict_seq) if item is not None else []
+        # the second reader judges blind: what the first one said is shown once both have spoken
+        is_blind = item is not None and item.reading == "second" and item.may_read(session.reviewer)
+        media = _media(desk, outcome)
+        if isinstance(media, Media):
+            media.close()
+        duration = evidence.frame.duration if evidence.frame else 0.0
+        thresholds = evidence.thresholds
+        return render(
+            request,
+            "video.html",
+            session=session,
+            outcome=outcome,
+            evidence=evidence,
+            verdict_seq=verdict_seq,
+            revisions=desk.ledger.verdict_revisions(video_id),
+            item=item,
+            entries=[] if is_blind else [entry for entry in entries if entry.kind != "claimed"],
+            is_blind=is_blind,
+            can_decide=item is not None and item.may_read(session.reviewer) and item.claimed_by in (None, session.reviewer),
+            can_undo=any(e.kind == "decided" and e.actor == session.reviewer for e in entries),
+            lanes=make_lanes(
+                evidence.tracks,
+                duration_seconds=duration,
+                review=thresholds.review if thresholds else None,
+                fake=thresholds.fake if thresholds else None,
+            ),
+            media_missing=None if isinstance(media, Media) else media,
+            done=desk.ledger.review_item(done) if done else None,
+        )
+
+    @app.get("/videos/{video_id}/evidence.json")
+    def video_evidence(request: Request, video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
+        return cached_json(request, chart_facts(evidence_body(_outcome(desk, video_id, seq)[0])))
+
+    @app.get("/videos/{video_id}/media")
+    def video_media(request: Request, video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
+        media = _media(desk, _outcome(desk, video_id, seq)[0])
+        if isinstance(media, Media):
+            return answer_range(request, media)
+        return Response(media, status_code=404, media_type="text/plain")
+
+
+def chart_facts(evidence: EvidenceBody) -> dict[str, Any]:
+    """What the chart and the boxes over the player need, without pictures."""
+    body = evidence.to_json()
+    return {
+        "duration": body["frame"]["duration"] if body["frame"] else 0.0,
+        "frame": body["frame"],
+        "thresholds": body["thresholds"],
+        "looked_at": body["looked_at"],
+        "segments": body["segments"],
+        "tracks": [{"id": track["id"], **track["samples"]} for track in body["tracks"]],
+    }
+
+
+def _outcome(desk: Desk, video_id: str, seq: int) -> tuple[VerdictBody, int]:
+    """The wanted revision, else the newest verdict, else the job as it stands (then without a verdict number).
+
+    Raises:
+        UnknownVideoError: nothing of this ID is on record.
+    """
+    found = desk.ledger.verdict_of(video_id, verdict_seq=seq or None)
+    if found is not None:
+        return VerdictBody.model_validate(found.body), found.seq
+    job = desk.ledger.latest_job(video_id)
+    if job is None or seq:
+        raise UnknownVideoError("no such video is on record: check the ID")
+    return VerdictBody.model_validate(job_body(job)), 0
+
+
+def _media(desk: Desk, outcome: VerdictBody) -> Media | str:
+    known = desk.ledger.media_of(outcome.job_id) if outcome.job_id else None
+    if known is None:
+        return GONE
+    video_id, source = known
+    return open_media(desk.settings, video_id=video_id, source=source)

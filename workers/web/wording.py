@@ -1,0 +1,107 @@
+"""The words that people read: verdicts, reason codes, warnings, readings and decisions in plain English."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+WORDS: Final = {
+    "manipulated": "likely manipulated",
+    "suspicious": "suspicious",
+    "inconclusive": "cannot tell",
+    "authentic": "no manipulation found",
+}
+SIGNS: Final = {"manipulated": "▲", "suspicious": "◆", "inconclusive": "?", "authentic": "✓"}
+"""A shape beside every colour: nothing is told by colour alone."""
+DECISIONS: Final = {"fake": "manipulated", "clean": "not manipulated", "unsure": "unsure", "closed": "closed without a label"}
+READINGS: Final = {"first": "first look", "second": "second reader", "settle": "readers differ", "appeal": "appeal"}
+KINDS: Final = {
+    "decided": "decided",
+    "undone": "took the decision back",
+    "noted": "wrote a note",
+    "claimed": "opened it",
+    "released": "let it go",
+    "skipped": "skipped it",
+    "second_asked": "asked for a second reader",
+    "appealed": "appealed",
+}
+REASON_TAGS: Final = (
+    ("mouth", "mouth or teeth do not follow the speech"),
+    ("edge", "an edge around the face"),
+    ("skin", "skin, light or colour does not fit"),
+    ("flicker", "the face flickers or jumps"),
+    ("eyes", "eyes or gaze are wrong"),
+    ("filter", "a harmless filter or make-up"),
+    ("quality", "only bad quality"),
+    ("context", "known from its context"),
+)
+
+_REASONS: Final = {
+    "SCORE_ABOVE_T_FAKE": "The highest face scores at or above the line for “likely manipulated”.",
+    "SCORE_IN_BAND": "The highest face scores between the two lines: a person should look.",
+    "NO_FACE": "No face was found, and only faces are judged.",
+    "FACE_TOO_SMALL": "Faces were found, but all are too small or uncertain. A larger rendition may allow a verdict.",
+    "TOO_FEW_FRAMES": "Too few frames show a face that can be followed. A longer clip may allow a verdict.",
+    "LOW_EVIDENCE": "The faces are too small or too blurred to judge.",
+    "CROWD_UNCERTAIN": "One face scores high, but among this many faces one such score can be chance. Look at that face.",
+    "DETECTORS_DISAGREE": "The detectors contradict each other on the same face.",
+    "UNSTABLE": "The score changes when the video is encoded again.",
+}
+_WARNINGS: Final = {
+    "VFR": "The frame rate varies.",
+    "PARTIAL_DECODE": "Not every wanted frame could be decoded.",
+    "DECODE_ERRORS": "Some frames were damaged.",
+    "DURATION_MISMATCH": "The file says another length than its pictures have.",
+    "MULTIPLE_VIDEO_STREAMS": "The file holds several video streams; the main one was judged.",
+    "ROTATED": "The video is stored rotated; boxes refer to the upright picture.",
+}
+
+
+def reason(code: str) -> str:
+    """A reason code as a sentence."""
+    return _REASONS.get(code, _spelled(code))
+
+
+def warning(code: str) -> str:
+    """A warning as a sentence."""
+    return _WARNINGS.get(code, _spelled(code))
+
+
+def _spelled(code: str) -> str:
+    return code.replace("_", " ").capitalize() + "."
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the two largest units."""
+    minutes = int(seconds // 60)
+    days, hours = divmod(minutes // 60, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes % 60} min"
+    return f"{minutes} min" if minutes else "just now"
+
+
+def moment(seconds: float) -> str:
+    """A place in a video: `4.20 s`, or `1:04.20` from a minute on."""
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:05.2f}"
+
+
+def when(epoch_seconds: float) -> str:
+    """A time of day, UTC."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def bundle_name(bundle_set: str | None) -> tuple[str, str]:
+    """Name and short hash of a bundle set `name@hash`."""
+    name, _, digest = (bundle_set or "none").partition("@")
+    return name, re.sub(r"[^0-9a-zA-Z]", "", digest)[:12]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A score, or a dash when none was measured."""
+    return f"{value:.{digits}f}" if value is not None else "–"
