@@ -114,23 +114,37 @@ class MicroBatcher:
             DetectorError: an item failed alone, or the deadline passed.
             ScreeningCancelled: `cancel` was set.
         """
+        return self.start(lane, payloads, deadline=deadline, cancel=cancel)()
+
+    def start(
+        self, lane: str, payloads: Sequence[Any], *, deadline: float, cancel: threading.Event | None = None
+    ) -> Callable[[], list[Any]]:
+        """Queue `payloads` and return at once; call what is returned to wait for the results. Arguments and errors as for `submit`."""
         if not payloads:
-            return []
+            return list
         self._check(deadline, cancel, lane)
         now = time.monotonic()
         submission = _Submission(pending=len(payloads))
         items = [_Item(payload=payload, enqueued=now, submission=submission) for payload in payloads]
         try:
             self._enqueue(lane, items, deadline=deadline, cancel=cancel)
-            while not submission.finished.wait(0.1):
-                self._check(deadline, cancel, lane)
         except BaseException:
             submission.abandoned = True
             raise
-        for item in items:
-            if item.error is not None:
-                raise item.error
-        return [item.result for item in items]
+
+        def wait() -> list[Any]:
+            try:
+                while not submission.finished.wait(0.1):
+                    self._check(deadline, cancel, lane)
+            except BaseException:
+                submission.abandoned = True
+                raise
+            for item in items:
+                if item.error is not None:
+                    raise item.error
+            return [item.result for item in items]
+
+        return wait
 
     def close(self) -> None:
         """Stop the device thread after the running batch; waiting callers get an error."""

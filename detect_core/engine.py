@@ -77,11 +77,21 @@ class Engine:
         return self.detectors[name].precision if name in self.detectors else "fp32"
 
     def find_faces(
-        self, images: Sequence[NDArray[np.uint8]], *, min_face_px: float, deadline: float, cancel: threading.Event | None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        min_face_px: float,
+        deadline: float,
+        cancel: threading.Event | None,
+        before: Sequence[FoundFace] | None = None,
     ) -> list[list[FoundFace]]:
-        """Faces on consecutive small pictures of one video; shares batches with other videos of the same size."""
+        """Faces on consecutive small pictures of one video; shares batches with other videos of the same size.
+
+        `before` is what was found on the picture just before them.
+        """
         return find_sparsely(
             images,
+            before=before,
             find=lambda batch: self.batcher.submit(_FACE_LANE, [(image, min_face_px) for image in batch], deadline=deadline, cancel=cancel),
             refine=lambda items: self.batcher.submit(_REFINE_LANE, items, deadline=deadline, cancel=cancel),
         )
@@ -92,6 +102,13 @@ class Engine:
         """(N,) temperature-scaled logits of detector `name`; in fp32 whatever the engine's precision when `exact`."""
         lane = f"{name}:{_EXACT}" if exact and self.precision(name) != "fp32" else name
         return np.asarray(self.batcher.submit(lane, crops, deadline=deadline, cancel=cancel), np.float32)
+
+    def start_logits(
+        self, name: str, crops: Sequence[NDArray[np.uint8]], *, deadline: float, cancel: threading.Event | None
+    ) -> Callable[[], NDArray[np.float32]]:
+        """Queue `crops` for detector `name`; call what is returned to wait for the (N,) logits."""
+        wait = self.batcher.start(name, crops, deadline=deadline, cancel=cancel)
+        return lambda: np.asarray(wait(), np.float32)
 
     def track_logits(
         self, name: str, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]]

@@ -8,28 +8,35 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .aggregate import STRATEGY, TrackWindow, best_window, of_track, quality_weight
 from .batching import BatchReport
+from .bundle import Bundle
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
-from .detectors import PrecisionWish
+from .detectors import PrecisionWish, is_track_bundle
 from .detectors.runtime import SCORE_TOLERANCE
 from .engine import Engine
 from .errors import BundleMismatchError
 from .evidence import mean_logits, suspicious_segments, track_score, worst_moments
 from .explain import crop_request
-from .faces.detect import FaceDetector, boxes_in_full_size
+from .faces.detect import FaceDetector, FoundFace, boxes_in_full_size
+from .faces.sparse import STRIDE
 from .faces.track import follow
 from .options import ScreeningOptions
 from .policy import POLICY, Decision, FaceCounts, decide
 from .structs import CropScore, DetectorReport, FaceBox, Frame, Sampling, Verdict, VideoInfo
+from .versions import runtime_versions
 from .video.decode import CropRequest, DecodeSession
 from .video.keeper import keeper
 from .video.sample import POLICY as SAMPLING_POLICY
+
+_FIRST_WINDOW: Final = 1 + 2 * STRIDE
+_WINDOW: Final = 2 * STRIDE
+"""Frames that are looked at together while the next are decoded; each window ends with a frame that is searched whole."""
 
 OnStage = Callable[[str, float, float], None]
 """(stage, wall seconds, cpu seconds of the calling thread) at the end of each stage."""
@@ -43,6 +50,12 @@ class _Look:
     boxes: list[list[FaceBox]] = field(default_factory=list)
     crops: dict[tuple[int, int], dict[str, tuple[NDArray[np.uint8], float]]] = field(default_factory=dict)
     """(frame_id, box number) -> detector name -> (picture, sharpness)."""
+    logits: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+    """(frame_id, box number) -> detector name -> logit, of the detectors that score single crops."""
+    waited: dict[str, float] = field(default_factory=dict)
+    """Seconds that were spent waiting for each of them after the last frame."""
+    found_last: list[FoundFace] | None = None
+    """What the face detector found on the newest frame."""
     num_dropped: int = 0
 
 
@@ -100,6 +113,7 @@ class Screener:
             )
         self.bundle_set = bundle_set
         self.options = options or ScreeningOptions()
+        self.device = device
         self.engine = Engine(
             bundle_set, device=device, precision=precision, compiled=compiled, face_detector=face_detector, on_batch=on_batch
         )
@@ -167,16 +181,7 @@ class Screener:
         with DecodeSession(file, options=self.options, cancel=cancel) as session:
             with clock.stage("decode"):
                 info = session.open()
-            more = True
-            while more:
-                with clock.stage("decode"):
-                    frames, more = session.next_frames(self.options.num_frames)
-                with clock.stage("detect"):
-                    boxes = self._find_faces(frames, look, deadline=deadline, cancel=cancel)
-                with clock.stage("crop"):
-                    self._cut(session, frames, boxes, look)
-                    if more:
-                        session.release()
+            self._gather(session, look, clock, deadline=deadline, cancel=cancel)
             warnings = sorted(session.warnings)
             decode_cpu = session.cpu_seconds
         with clock.stage("classify"):
@@ -191,6 +196,37 @@ class Screener:
             return self._judge(
                 info, look, scores, pictures, detector_seconds, warnings=warnings, clock=clock, decode_cpu=decode_cpu, exact=True
             )
+
+    def _gather(self, session: DecodeSession, look: _Look, clock: _Clock, *, deadline: float, cancel: threading.Event | None) -> None:
+        """Decode, find faces, cut and score, window by window: while one is being looked at, the next is being decoded."""
+        waits: list[tuple[list[tuple[int, int]], str, Callable[[], NDArray[np.float32]]]] = []
+        with clock.stage("decode"):
+            frames, more = session.next_frames(_FIRST_WINDOW)
+        while frames:
+            if more:
+                left = self.options.num_frames - len(look.frames) - len(frames)
+                session.ask_frames(left if left <= _FIRST_WINDOW else _WINDOW)
+            with clock.stage("detect"):
+                boxes = self._find_faces(frames, look, deadline=deadline, cancel=cancel)
+            following: list[Frame] = []
+            if more:
+                with clock.stage("decode"):
+                    following, more = session.take_frames()
+            with clock.stage("crop"):
+                self._cut(session, frames, boxes, look)
+                session.release(up_to=frames[-1].frame_id)
+            keys = [(frame.frame_id, number) for frame, kept in zip(frames, boxes, strict=True) for number in range(len(kept))]
+            for bundle in self.bundle_set.bundles:
+                if not is_track_bundle(bundle):
+                    crops = [look.crops[key][bundle.name][0] for key in keys]
+                    waits.append((keys, bundle.name, self.engine.start_logits(bundle.name, crops, deadline=deadline, cancel=cancel)))
+            frames = following
+        with clock.stage("classify"):
+            for keys, name, wait in waits:
+                started = time.monotonic()
+                for key, value in zip(keys, wait(), strict=True):
+                    look.logits.setdefault(key, {})[name] = float(value)
+                look.waited[name] = look.waited.get(name, 0.0) + time.monotonic() - started
 
     def _is_close_call(self, verdict: Verdict) -> bool:
         """Whether what bf16 may add or take could carry a track over a threshold."""
@@ -210,7 +246,10 @@ class Screener:
         options = self.options
         # a face of min_face_px may shrink below what the cascade can see: then it is asked for its smallest
         min_small_px = max(options.min_face_px / frames[0].scale, 20.0)
-        found = self.engine.find_faces([frame.image_hwc for frame in frames], min_face_px=min_small_px, deadline=deadline, cancel=cancel)
+        found = self.engine.find_faces(
+            [frame.image_hwc for frame in frames], min_face_px=min_small_px, deadline=deadline, cancel=cancel, before=look.found_last
+        )
+        look.found_last = found[-1]
         boxes = [
             boxes_in_full_size(
                 frame, faces, min_face_px=options.min_face_px, min_confidence=options.min_confidence, max_faces=options.max_faces_per_frame
@@ -244,20 +283,27 @@ class Screener:
             if len(track.boxes) >= 3
             for box in track.boxes
         ]
-        logits: dict[str, NDArray[np.float32]] = {}
+        logits: list[dict[str, float]] = [{} for _ in members]
         seconds: dict[str, float] = {}
         for bundle in self.bundle_set.bundles:
             started = time.monotonic()
-            logits[bundle.name] = self.engine.logits(
-                bundle.name, [cuts[bundle.name][0] for _, _, cuts in members], deadline=deadline, cancel=cancel, exact=exact
-            )
-            seconds[bundle.name] = time.monotonic() - started
+            crops = [cuts[bundle.name][0] for _, _, cuts in members]
+            if is_track_bundle(bundle):
+                values = self._track_logits(bundle, [(track_id, box) for track_id, box, _ in members], crops)
+            elif exact:
+                scored = self.engine.logits(bundle.name, crops, deadline=deadline, cancel=cancel, exact=True)
+                values = {i: float(value) for i, value in enumerate(scored)}
+            else:
+                values = {i: look.logits[number_of[id(box)]][bundle.name] for i, (_, box, _) in enumerate(members)}
+            for i, value in values.items():
+                logits[i][bundle.name] = value
+            seconds[bundle.name] = look.waited.get(bundle.name, 0.0) + time.monotonic() - started
         first = self.bundle_set.bundles[0].name if self.bundle_set.bundles else ""
         scores = [
             CropScore(
                 track_id=track_id,
                 pts_seconds=box.pts_seconds,
-                logits={name: float(values[i]) for name, values in logits.items()},
+                logits=logits[i],
                 weight=quality_weight(confidence=box.confidence, side_px=box.side_px, sharpness=cuts[first][1]),
                 side_px=box.side_px,
                 xyxy=(float(box.xyxy[0]), float(box.xyxy[1]), float(box.xyxy[2]), float(box.xyxy[3])),
@@ -266,6 +312,17 @@ class Screener:
         ]
         pictures = {(track_id, box.pts_seconds): cuts[first][0] for track_id, box, cuts in members}
         return scores, pictures, seconds
+
+    def _track_logits(self, bundle: Bundle, faces: Sequence[tuple[int, FaceBox]], crops: Sequence[NDArray[np.uint8]]) -> dict[int, float]:
+        """Logits of a detector of tracks by number of the crop; crops of tracks that are too short for it are left out."""
+        out: dict[int, float] = {}
+        for track_id in sorted({track_id for track_id, _ in faces}):
+            members = [i for i, (other, _) in enumerate(faces) if other == track_id]
+            points = [faces[i][1].landmarks_in_crop(bundle.crop.margin) for i in members]
+            values = self.engine.track_logits(bundle.name, [crops[i] for i in members], points)
+            if values is not None:
+                out |= {i: float(value) for i, value in zip(members, values, strict=True)}
+        return out
 
     def _judge(
         self,
@@ -326,6 +383,7 @@ class Screener:
             calibration=calibration.name,
             stage_seconds={name: round(seconds, 4) for name, seconds in clock.seconds.items()},
             cpu_seconds=round(decode_cpu, 4),
+            extra={"runtime": runtime_versions(self.device)},
         )
 
     def _reports(

@@ -28,25 +28,32 @@ Refine = Callable[[list[tuple[Image, NDArray[np.float32]]]], list[list[FoundFace
 """(picture, (K, 4) expected boxes) items to one face or None per expected box."""
 
 
-def find_sparsely(images: Sequence[Image], *, find: Find, refine: Refine) -> list[list[FoundFace]]:
+def find_sparsely(
+    images: Sequence[Image], *, find: Find, refine: Refine, before: Sequence[FoundFace] | None = None
+) -> list[list[FoundFace]]:
     """Faces on consecutive frames of one video.
 
     Args:
         images: (H, W, 3) RGB uint8, in time order, all of one size.
         find: the whole cascade over a batch of pictures.
         refine: the last stage over expected boxes.
+        before: what was found on the frame just before `images`; it then serves as a searched frame.
     """
-    anchors = sorted({*range(0, len(images), STRIDE), len(images) - 1}) if images else []
+    first_anchor = 0 if before is None else STRIDE - 1
+    anchors = sorted({*range(first_anchor, len(images), STRIDE), len(images) - 1}) if images else []
     found: dict[int, list[FoundFace]] = dict(zip(anchors, find([images[i] for i in anchors]), strict=True))
+    if before is not None:
+        found[-1] = list(before)
+        anchors.insert(0, -1)
     expected: dict[int, NDArray[np.float32]] = {}
     unsure: list[int] = []
     for first, last in pairwise(anchors):
-        before, after = _sure(found[first]), _sure(found[last])
+        earlier, later = _sure(found[first]), _sure(found[last])
         for i in range(first + 1, last):
-            if len(before) != len(after):
+            if len(earlier) != len(later):
                 unsure.append(i)
-            elif before:
-                expected[i] = _between(before, after, share=(i - first) / (last - first))
+            elif earlier:
+                expected[i] = _between(earlier, later, share=(i - first) / (last - first))
             else:
                 found[i] = []
     for i, faces in zip(expected, refine([(images[i], boxes) for i, boxes in expected.items()]) if expected else [], strict=True):

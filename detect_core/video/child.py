@@ -124,7 +124,7 @@ class DecodeChild:
     def _on_next(self, message: dict[str, Any]) -> dict[str, Any]:
         """Decode until `max_frames`, the shared memory or the hold limit is reached."""
         rows: list[dict[str, Any]] = []
-        offset = held_bytes = 0
+        offset, held_bytes = 0, sum(_frame_bytes(frame) for frame in self._held.values())
         while self._carry is not None and len(rows) < int(message["max_frames"]):
             seconds, frame = self._carry
             held_bytes += _frame_bytes(frame)
@@ -171,8 +171,9 @@ class DecodeChild:
             offset += crop.nbytes
         return {"crops": rows}
 
-    def _on_release(self, message: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - every request has the same shape
-        self._held.clear()
+    def _on_release(self, message: dict[str, Any]) -> dict[str, Any]:
+        up_to = message["up_to"]
+        self._held = {number: frame for number, frame in self._held.items() if up_to is not None and number > int(up_to)}
         return {}
 
     def _write(self, offset: int, image: NDArray[np.uint8]) -> None:

@@ -9,7 +9,8 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -149,7 +150,17 @@ class DecodeSession:
             MediaError: decoding met something that is refused.
             DecodeLimitError: the child ran into a limit.
         """
-        answer = self._ask({"op": "next", "max_frames": max_frames})
+        self.ask_frames(max_frames)
+        return self.take_frames()
+
+    def ask_frames(self, max_frames: int) -> None:
+        """Let the child decode the next sampled frames while the caller does something else; then `take_frames`."""
+        with self._conversation(time.monotonic()):
+            wire.send(self._child.sock, {"op": "next", "max_frames": max_frames})
+
+    def take_frames(self) -> tuple[list[Frame], bool]:
+        """The frames asked for with `ask_frames`; returns and raises as `next_frames`."""
+        answer = self._answer()
         try:
             frames = [
                 Frame(
@@ -194,9 +205,9 @@ class DecodeSession:
             self._cut_batch(requests, batch, results)
         return [result for result in results if result is not None]
 
-    def release(self) -> None:
-        """Forget the held full-size pictures, so that the next ones have room."""
-        self._ask({"op": "release"})
+    def release(self, *, up_to: int | None = None) -> None:
+        """Forget the held full-size pictures, so that the next ones have room; only those up to a frame number when one is given."""
+        self._ask({"op": "release", "up_to": up_to})
 
     def _cut_batch(
         self, requests: Sequence[CropRequest], batch: Sequence[int], results: list[tuple[NDArray[np.uint8], float] | None]
@@ -224,24 +235,35 @@ class DecodeSession:
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """One request and its answer, within the decode budget."""
-        started = time.monotonic()
-        try:
+        with self._conversation(time.monotonic()):
             wire.send(self._child.sock, message)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        """The answer to the request under way. Only time that is spent waiting here counts as decoding."""
+        started = time.monotonic()
+        with self._conversation(started):
             self._wait_readable(started)
             self._child.sock.settimeout(max(0.1, self._remaining(started)))
             received = wire.receive(self._child.sock)
-        except TimeoutError as err:
-            raise self._timeout() from err
-        except (OSError, wire.WireError) as err:
-            raise self._death() from err
-        finally:
-            self._spent_seconds += time.monotonic() - started
         if received is None:
             raise self._death()
         answer, _ = received
         if answer.get("ok") is True:
             return answer
         raise _named_error(answer)
+
+    @contextmanager
+    def _conversation(self, started: float) -> Iterator[None]:
+        """Charge the time to the decode budget and name what goes wrong on the wire."""
+        try:
+            yield
+        except TimeoutError as err:
+            raise self._timeout() from err
+        except (OSError, wire.WireError) as err:
+            raise self._death() from err
+        finally:
+            self._spent_seconds += time.monotonic() - started
 
     def _remaining(self, started: float) -> float:
         return self._options.decode.wall_seconds - self._spent_seconds - (time.monotonic() - started)
