@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     explanation_seconds: float = Field(
         900.0, ge=0, description="Heat-maps and annotated clips show faces: made when a person asks, kept this long; 0 = never made"
     )
-    shadow_bundle_set: str | None = Field(None, description="A second bundle set that scores the same crops; its opinion is kept, never published")
+    shadow_bundle_set: str | None = Field(
+        None, description="A second bundle set that scores the same crops; its opinion is kept, never published"
+    )
     shadow_review_share: float = Field(0.05, ge=0, le=1, description="Share of the shadow's disagreements that people look at")
     device: str = Field("cpu", description="torch device of this worker")
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -98,7 +100,10 @@ class Settings(BaseSettings):
     leader_seconds: Seconds = Field(10.0, description="A dead janitor's leadership is taken over after this time")
     ingest_batch: Count = Field(256, description="Messages per ledger transaction")
     stream_idle_seconds: Seconds = Field(30.0, description="Stream entries of a silent reader are claimed after this time")
-    retention_days: Count = Field(90, description="Finished jobs and their history are removed after this time; verdicts stay")
+    retention_days: Count = Field(90, description="Finished jobs and their history are removed after this time; verdicts stay longer")
+    verdict_retention_days: int = Field(
+        365, ge=0, description="Verdicts, their reviews and letters as old are removed after this time; 0 = kept for ever"
+    )
 
     # webhooks
     webhook_url: str | None = Field(None, description="Gets every verdict.completed event, besides a job's own callback_url")
@@ -112,7 +117,14 @@ class Settings(BaseSettings):
     # servers
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API")
-    api_keys: tuple[str, ...] = Field((), description="`scope[,scope]:sha256hex` per key; empty = open, allowed on loopback only")
+    api_keys: tuple[str, ...] = Field(
+        (),
+        description="`scope[,scope][@tenant]:sha256hex` per key, beside those of `veriframe keys`; none at all = open, on loopback only",
+    )
+    requests_per_minute: int = Field(
+        6000, ge=0, description="API requests of one tenant per minute, unless it has its own limit; 0 = no limit"
+    )
+    videos_per_day: int = Field(0, ge=0, description="Videos one tenant may submit per day (UTC), unless it has its own; 0 = no limit")
     web_secret: SecretStr | None = Field(None, description="Signs the dashboard's sessions; None = made once and kept in the state folder")
     session_hours: Seconds = Field(12.0, description="A reviewer's session ends this many hours after the login")
     review_claim_seconds: Seconds = Field(
@@ -136,6 +148,10 @@ class Settings(BaseSettings):
             )
         if self.exit_seconds < self.drain_seconds:
             raise ValueError(f"exit_seconds ({self.exit_seconds}) must not be below drain_seconds ({self.drain_seconds})")
+        if 0 < self.verdict_retention_days < self.retention_days:
+            raise ValueError(
+                f"verdict_retention_days ({self.verdict_retention_days}) must not be below retention_days ({self.retention_days})"
+            )
         if "{video_id}" not in self.media_template:
             raise ValueError(f"media_template must contain {{video_id}}, got {self.media_template!r}")
         return self

@@ -214,13 +214,19 @@ PROTECTED = [
     ("GET", "/v1/videos/a/explanation/clip", "review"),
     ("GET", "/v1/jobs/a", "read"),
     ("GET", "/v1/verdicts", "read"),
+    ("DELETE", "/v1/videos/a", "admin"),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), PROTECTED)
 def test_every_endpoint_wants_a_key_with_its_scope(ledger, method, path, scope):
     api = make_api(ledger, api_keys=KEYS)
-    right, wrong = {"submit": (SUBMIT_KEY, READ_KEY), "read": (READ_KEY, SUBMIT_KEY), "review": (ADMIN_KEY, READ_KEY)}[scope]
+    right, wrong = {
+        "submit": (SUBMIT_KEY, READ_KEY),
+        "read": (READ_KEY, SUBMIT_KEY),
+        "review": (ADMIN_KEY, READ_KEY),
+        "admin": (ADMIN_KEY, READ_KEY),
+    }[scope]
     assert_typed(api.call(method, path), 401, "UNAUTHENTICATED")
     assert_typed(api.call(method, path, headers={"x-api-key": "guess"}), 401, "UNAUTHENTICATED")
     assert_typed(api.call(method, path, headers={"x-api-key": wrong}), 403, "FORBIDDEN")

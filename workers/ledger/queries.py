@@ -18,9 +18,10 @@ class Queries:
 
     _engine: Engine
 
-    def job(self, ledger_id: str) -> JobRow | None:
-        """One job by its ledger ID."""
-        return self._one(select(jobs, verdicts.c.body).where(jobs.c.ledger_id == ledger_id))
+    def job(self, ledger_id: str, *, tenant: str | None = None) -> JobRow | None:
+        """One job by its ledger ID; only a tenant's own when one is named."""
+        wanted = select(jobs, verdicts.c.body).where(jobs.c.ledger_id == ledger_id)
+        return self._one(wanted if tenant is None else wanted.where(jobs.c.tenant == tenant))
 
     def latest_job(self, video_id: str, *, tenant: str = "") -> JobRow | None:
         """The newest job of one video."""
@@ -48,11 +49,15 @@ class Queries:
             body=json.loads(row.body) if row.body else None,
         )
 
-    def list_verdicts(self, *, before: int | None = None, limit: int = 50, verdict: str | None = None) -> list[VerdictRow]:
-        """Verdicts, newest first, older than the cursor `before`."""
+    def list_verdicts(
+        self, *, before: int | None = None, limit: int = 50, verdict: str | None = None, tenant: str | None = None
+    ) -> list[VerdictRow]:
+        """Verdicts, newest first, older than the cursor `before`; only a tenant's own when one is named."""
         statement = select(verdicts.c.seq, verdicts.c.body).order_by(verdicts.c.seq.desc()).limit(limit)
         if before is not None:
             statement = statement.where(verdicts.c.seq < before)
+        if tenant is not None:
+            statement = statement.where(verdicts.c.tenant == tenant)
         if verdict is not None:
             statement = statement.where(verdicts.c.verdict == verdict)
         with reading(self._engine) as connection:

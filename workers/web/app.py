@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 import detect_core
 
+from ..allowance import Limiter
 from ..decode_sandbox import sandbox_facts
 from ..errors import UnknownVideoError, WorkerError
 from ..ledger import Submission, Submitted
@@ -32,8 +34,10 @@ from ..messages import (
 from ..outcome import job_body
 from ..services import Control
 from . import auth, body, errors
+from .erasure import add_erasure
 from .evidence import add_evidence
 from .explanation import add_explanation
+from .guard import Guard
 
 __all__ = ["create_app", "job_body"]
 
@@ -48,22 +52,38 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         SettingsError: the API keys cannot work.
     """
     settings = control.settings
-    keys = auth.parse_keys(settings.api_keys, host=settings.api_host)
-    can_submit, can_read = Depends(auth.require(keys, "submit")), Depends(auth.require(keys, "read"))
-    app = FastAPI(title="Veriframe", version=detect_core.__version__, description="Video IDs in, explained deepfake verdicts out.")
+    limiter = Limiter(control.client, control.ledger, settings=settings)
+    keys = auth.Keyring(control.ledger, settings.api_keys, host=settings.api_host, limiter=limiter)
+    can_submit, can_read = Depends(keys.require("submit")), Depends(keys.require("read"))
+    app = FastAPI(
+        title="Veriframe",
+        version=detect_core.__version__,
+        description="Video IDs in, explained deepfake verdicts out.",
+        docs_url=None,  # its page loads scripts from elsewhere; /openapi.json is served
+        redoc_url=None,
+    )
     errors.install(app)
     _count_requests(app, control)
+    app.add_middleware(Guard, body_limit_bytes=settings.body_limit_bytes)
 
-    def accept(submissions: list[Submission], *, refuse_conflicts: bool = False) -> list[Submitted]:
+    def accept(submissions: list[Submission], *, key: auth.ApiKey, refuse_conflicts: bool = False) -> list[Submitted]:
         control.intake.require_room()
-        return control.intake.accept(submissions, refuse_conflicts=refuse_conflicts)
+        owned = [_owned(submission, key.tenant) for submission in submissions]
+        limiter.spend(key.tenant, len(owned))
+        created = 0
+        try:
+            outcomes = control.intake.accept(owned, refuse_conflicts=refuse_conflicts)
+            created = sum(outcome.created for outcome in outcomes)
+        finally:
+            limiter.spend(key.tenant, created - len(owned))
+        return outcomes
 
-    @app.post("/v1/videos", status_code=202, dependencies=[can_submit], openapi_extra=_enqueue_schema())
-    async def submit_video(request: Request) -> JSONResponse:
+    @app.post("/v1/videos", status_code=202, openapi_extra=_enqueue_schema())
+    async def submit_video(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
         """Submit one video: the enqueue schema, or a CloudEvent (structured or binary)."""
-        data = await body.read_json(request, limit_bytes=settings.body_limit_bytes)
+        data = await body.read_json(request)
         submission = _submission(request, data)
-        [outcome] = await asyncio.to_thread(accept, [submission], refuse_conflicts=submission.key is not None)
+        [outcome] = await asyncio.to_thread(accept, [submission], key=key, refuse_conflicts=submission.key is not None)
         video_id = submission.request.video_id
         return JSONResponse(
             {"video_id": video_id, "job_id": outcome.ledger_id, "state": "queued", "created": outcome.created},
@@ -71,51 +91,60 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
             headers={"Location": f"/v1/videos/{video_id}"},
         )
 
-    @app.post("/v1/events/s3", status_code=202, dependencies=[can_submit])
-    async def take_s3_events(request: Request) -> JSONResponse:
+    @app.post("/v1/events/s3", status_code=202)
+    async def take_s3_events(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
         """Take an S3- or MinIO-shaped notification."""
-        data = await body.read_json(request, limit_bytes=settings.body_limit_bytes)
+        data = await body.read_json(request)
         events = parse_s3_notification(data)
         submissions = [Submission(request=event.request, door="http", key=event.dedupe_key) for event in events]
-        outcomes = await asyncio.to_thread(accept, submissions)
+        outcomes = await asyncio.to_thread(accept, submissions, key=key)
         jobs = [
             {"video_id": s.request.video_id, "job_id": o.ledger_id, "created": o.created}
             for s, o in zip(submissions, outcomes, strict=True)
         ]
         return JSONResponse({"accepted": jobs}, status_code=202)
 
-    @app.get("/v1/videos/{video_id}", response_model=VerdictBody, dependencies=[can_read])
-    def get_video(video_id: str) -> JSONResponse:
+    @app.get("/v1/videos/{video_id}", response_model=VerdictBody)
+    def get_video(video_id: str, key: auth.ApiKey = can_read) -> JSONResponse:
         """The newest outcome of one video."""
-        job = control.ledger.latest_job(video_id) if len(video_id) <= _KEY_LENGTH else None
+        job = control.ledger.latest_job(video_id, tenant=key.tenant) if len(video_id) <= _KEY_LENGTH else None
         if job is None:
             raise UnknownVideoError("no such video was submitted: check the ID, or submit it with POST /v1/videos")
         return JSONResponse(job_body(job))
 
-    @app.get("/v1/jobs/{job_id}", response_model=VerdictBody, dependencies=[can_read])
-    def get_job(job_id: str) -> JSONResponse:
+    @app.get("/v1/jobs/{job_id}", response_model=VerdictBody)
+    def get_job(job_id: str, key: auth.ApiKey = can_read) -> JSONResponse:
         """One job's outcome."""
-        job = control.ledger.job(job_id) if len(job_id) == 32 else None
+        job = control.ledger.job(job_id, tenant=key.tenant) if len(job_id) == 32 else None
         if job is None:
             raise UnknownVideoError("no such job")
         return JSONResponse(job_body(job))
 
-    @app.get("/v1/verdicts", dependencies=[can_read])
+    @app.get("/v1/verdicts")
     def list_verdicts(
         cursor: Annotated[int | None, Query(ge=1, description="`next_cursor` of the page before")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
         verdict: Literal["authentic", "suspicious", "manipulated", "inconclusive"] | None = None,
+        key: auth.ApiKey = can_read,
     ) -> JSONResponse:
         """Verdicts, newest first."""
-        rows = control.ledger.list_verdicts(before=cursor, limit=limit + 1, verdict=verdict)
+        rows = control.ledger.list_verdicts(before=cursor, limit=limit + 1, verdict=verdict, tenant=key.tenant)
         page = rows[:limit]
         following = page[-1].seq if len(rows) > limit else None
         return JSONResponse({"verdicts": [row.body for row in page], "next_cursor": following})
 
+    can_review = Depends(keys.require("review"))
     add_evidence(app, control.ledger, can_read=can_read)
-    add_explanation(app, control, can_review=Depends(auth.require(keys, "review")))
+    add_explanation(app, control, can_review=can_review)
+    add_erasure(app, control, can_admin=Depends(keys.require("admin")))
     _add_probes(app, control, extra_health)
     return app
+
+
+def _owned(submission: Submission, tenant: str) -> Submission:
+    """The same request for one tenant; keys of tenants never meet."""
+    key = f"{tenant}/{submission.key}" if tenant and submission.key else submission.key
+    return replace(submission, tenant=tenant, key=key)
 
 
 def _submission(request: Request, data: Any) -> Submission:

@@ -1,62 +1,151 @@
-"""API keys: kept as SHA-256, compared in constant time, with scopes."""
+"""API keys: kept as SHA-256, compared in constant time, with scopes, an owner and an end.
+
+Two kinds: those of the setting `VERIFRAME_API_KEYS`, and those that `veriframe keys make` keeps in the ledger. A key acts for one
+tenant and sees that tenant's videos only; `review` and `admin` are for the house, so only keys without a tenant may hold them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, overload
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from ..allowance import Limiter
 from ..errors import SettingsError
+from ..ledger import Ledger
 
 SCOPES: Final = frozenset({"submit", "read", "review", "admin"})
-_ENTRY = re.compile(r"(?P<scopes>[a-z]+(?:,[a-z]+)*):(?P<digest>[0-9a-f]{64})")
+HOUSE_SCOPES: Final = frozenset({"review", "admin"})
+"""Scopes that reach across tenants."""
+TENANT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_ENTRY = re.compile(r"(?P<scopes>[a-z]+(?:,[a-z]+)*)(?:@(?P<tenant>[A-Za-z0-9_-]{1,64}))?:(?P<digest>[0-9a-f]{64})", re.ASCII)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key: what it may do and the hash it is known by."""
+    """One key: what it may do, for whom, and the hash it is known by."""
 
     scopes: frozenset[str]
     digest: str
+    tenant: str = ""
+    name: str = "settings"
+
+    def may(self, scope: str) -> bool:
+        """Whether it has the scope; `admin` has all."""
+        return scope in self.scopes or "admin" in self.scopes
 
 
-def parse_keys(entries: Sequence[str], *, host: str) -> list[ApiKey]:
-    """Read `scope[,scope]:sha256hex` entries.
+_ANYBODY: Final = ApiKey(scopes=SCOPES, digest="", name="anybody on this machine")
+
+
+def check_scopes(scopes: frozenset[str], *, tenant: str) -> None:
+    """Refuse scopes that do not exist or that a tenant must not have.
 
     Raises:
-        SettingsError: an entry is malformed, or there are none while the API listens beyond this machine.
+        SettingsError: with what is allowed.
+    """
+    if not scopes or not scopes <= SCOPES:
+        raise SettingsError("a key's scopes are some of " + ", ".join(sorted(SCOPES)))
+    if tenant and scopes & HOUSE_SCOPES:
+        raise SettingsError(f"a tenant's key may submit and read, got {', '.join(sorted(scopes & HOUSE_SCOPES))} too: leave the tenant out")
+
+
+def parse_keys(entries: Sequence[str]) -> list[ApiKey]:
+    """Read `scope[,scope][@tenant]:sha256hex` entries.
+
+    Raises:
+        SettingsError: an entry is malformed.
     """
     keys = []
     for entry in entries:
         match = _ENTRY.fullmatch(entry)
-        scopes = frozenset(match["scopes"].split(",")) if match else frozenset()
-        if match is None or not scopes <= SCOPES:
-            raise SettingsError("VERIFRAME_API_KEYS entries are `scope[,scope]:sha256hex` with scopes " + ", ".join(sorted(SCOPES)))
-        keys.append(ApiKey(scopes=scopes, digest=match["digest"]))
-    if not keys and host not in _LOOPBACK:
-        raise SettingsError(f"the API may not listen on {host} without keys: set VERIFRAME_API_KEYS, or VERIFRAME_API_HOST=127.0.0.1")
+        if match is None:
+            raise SettingsError(
+                "VERIFRAME_API_KEYS entries are `scope[,scope][@tenant]:sha256hex` with scopes " + ", ".join(sorted(SCOPES))
+            )
+        scopes, tenant = frozenset(match["scopes"].split(",")), match["tenant"] or ""
+        check_scopes(scopes, tenant=tenant)
+        keys.append(ApiKey(scopes=scopes, digest=match["digest"], tenant=tenant, name=f"settings:{match['digest'][:8]}"))
     return keys
 
 
-def require(keys: Sequence[ApiKey], scope: str) -> Callable[[Request], None]:
-    """A dependency that lets a request through when its `X-API-Key` (or bearer token) has the scope."""
+class Keyring(Sequence[ApiKey]):
+    """Every key that opens this API right now."""
 
-    def check(request: Request) -> None:
-        if not keys:
-            return
-        given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+    def __init__(self, ledger: Ledger, entries: Sequence[str], *, host: str, limiter: Limiter) -> None:
+        """Read the settings' keys.
+
+        Raises:
+            SettingsError: an entry is malformed, or there is no key at all while the API listens beyond this machine.
+        """
+        self._ledger = ledger
+        self._limiter = limiter
+        self._static = parse_keys(entries)
+        self._made_once = False
+        if host not in _LOOPBACK and self.is_open:
+            raise SettingsError(
+                f"the API may not listen on {host} without keys: make one with `veriframe keys make`, set VERIFRAME_API_KEYS, "
+                "or VERIFRAME_API_HOST=127.0.0.1"
+            )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key was ever made: then everybody on this machine may do everything."""
+        if self._static or self._made_once:
+            return False
+        self._made_once = self._ledger.has_keys()
+        return not self._made_once
+
+    def find(self, given: str) -> ApiKey | None:
+        """The living key that somebody sent; None for a wrong, expired or revoked one."""
         digest = hashlib.sha256(given.encode()).hexdigest()
-        matching = [key for key in keys if hmac.compare_digest(key.digest, digest)]
-        if not matching:
-            raise HTTPException(401, "send a valid key in the header X-API-Key")
-        if not any(scope in key.scopes or "admin" in key.scopes for key in matching):
-            raise HTTPException(403, f"this key lacks the scope {scope!r}")
+        matching = [key for key in self._static if hmac.compare_digest(key.digest, digest)]
+        if matching:
+            return ApiKey(
+                scopes=frozenset().union(*(key.scopes for key in matching)), digest=digest, tenant=matching[0].tenant, name=matching[0].name
+            )
+        row = self._ledger.find_key(digest) if given else None
+        if row is None or row.state != "active":
+            return None
+        return ApiKey(scopes=frozenset(row.scopes), digest=digest, tenant=row.tenant, name=row.key_id)
 
-    return check
+    def require(self, scope: str) -> Callable[[Request], ApiKey]:
+        """A dependency that lets a request through when its key has the scope and its tenant has not used up its share."""
+
+        def check(request: Request) -> ApiKey:
+            if self.is_open:
+                return _ANYBODY
+            key = self.find(given_key(request))
+            if key is None:
+                raise HTTPException(401, "send a valid key in the header X-API-Key", headers={"WWW-Authenticate": "Bearer"})
+            if not key.may(scope):
+                raise HTTPException(403, f"this key lacks the scope {scope!r}")
+            self._limiter.take(key.tenant)
+            return key
+
+        return check
+
+    @overload
+    def __getitem__(self, index: int) -> ApiKey: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ApiKey]: ...
+    def __getitem__(self, index: int | slice) -> ApiKey | Sequence[ApiKey]:
+        return self._static[index]
+
+    def __len__(self) -> int:
+        return len(self._static)
+
+    def __iter__(self) -> Iterator[ApiKey]:
+        return iter(self._static)
+
+
+def given_key(request: Request) -> str:
+    """The key of a request: the header `X-API-Key`, or a bearer token."""
+    return request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -16,6 +17,7 @@ from ..errors import (
     IdempotencyConflictError,
     InvalidMessageError,
     LedgerError,
+    LimitError,
     ReviewConflictError,
     UnknownReviewError,
     UnknownVideoError,
@@ -31,6 +33,7 @@ _STATUS: Final[dict[type[WorkerError], int]] = {
     ReviewConflictError: 409,
     IdempotencyConflictError: 409,
     InvalidMessageError: 422,
+    LimitError: 429,
     BacklogFullError: 503,
     BrokerError: 503,
     LedgerError: 503,
@@ -46,10 +49,18 @@ _HTTP_CODES: Final = {
 }
 
 
-def error_response(status: int, *, code: str, message: str, retryable: bool) -> JSONResponse:
+def error_response(
+    status: int,
+    *,
+    code: str,
+    message: str,
+    retryable: bool,
+    retry_after_seconds: int = RETRY_AFTER_SECONDS,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     """One typed error body."""
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
-    return JSONResponse({"code": code, "message": message, "retryable": retryable}, status_code=status, headers=headers)
+    extra = {**(headers or {}), **({"Retry-After": str(retry_after_seconds)} if status in (429, 503) else {})}
+    return JSONResponse({"code": code, "message": message, "retryable": retryable}, status_code=status, headers=extra)
 
 
 def status_of(error: WorkerError) -> int:
@@ -65,7 +76,10 @@ def install(app: FastAPI) -> None:
         status = status_of(error)
         if status >= 500:
             log.warning("request_refused", code=error.code, message=str(error))
-        return error_response(status, code=error.code, message=str(error), retryable=error.retryable or status == 503)
+        wait = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
+        return error_response(
+            status, code=error.code, message=str(error), retryable=error.retryable or status == 503, retry_after_seconds=wait
+        )
 
     @app.exception_handler(RequestValidationError)
     def on_validation_error(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -75,7 +89,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def on_http_error(_request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "HTTP_ERROR")
-        return error_response(error.status_code, code=code, message=str(error.detail), retryable=False)
+        return error_response(error.status_code, code=code, message=str(error.detail), retryable=False, headers=error.headers)
 
     @app.exception_handler(Exception)
     def on_bug(_request: Request, error: Exception) -> JSONResponse:

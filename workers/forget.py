@@ -1,0 +1,106 @@
+"""Forget one video everywhere: what still waits in the broker, then every row of the ledger, with one line in the audit log.
+
+The video itself is not ours to delete: it stays where the platform keeps it, and the copy made for screening never had a name.
+Dispatch queues hold job IDs only; without their rows they name nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import redis
+
+from .broker import translated
+from .errors import InvalidMessageError
+from .ingest import STREAM, STREAM_FIELD
+from .ledger import Erased, Ledger
+from .messages import INBOX_LANES, parse_celery_message, parse_event
+
+_PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What one request to forget removed."""
+
+    erased: Erased
+    messages: int
+    """Messages of the inbox and entries of the event stream."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was known about the video."""
+        return self.erased.is_empty and not self.messages
+
+    def as_json(self) -> dict[str, Any]:
+        """Counts by kind."""
+        return {**asdict(self.erased), "messages": self.messages}
+
+
+def forget_video(ledger: Ledger, client: redis.Redis | None, video_id: str, *, tenant: str = "", actor: str) -> Forgotten:
+    """Remove every trace of one video. Safe to repeat.
+
+    Args:
+        ledger: the ledger.
+        client: the broker; None when there is none (tests, an embedded system that is down).
+        video_id: whose traces.
+        tenant: whose video. Queue and stream know no tenants: their messages go with tenant "".
+        actor: who asked, for the audit log.
+
+    Raises:
+        BrokerUnavailableError, LedgerUnavailableError: not all of it is gone; repeat it.
+    """
+    messages = 0
+    if client is not None and tenant == "":
+        with translated():  # first, or the ingest would bring the video back
+            messages = _forget_inbox(client, video_id) + _forget_stream(client, video_id)
+    return Forgotten(ledger.erase_video(video_id, tenant=tenant, actor=actor), messages)
+
+
+def _forget_inbox(client: redis.Redis, video_id: str) -> int:
+    removed = 0
+    for lane in INBOX_LANES:
+        found = [raw for raw in _inbox(client, lane) if _names(raw, video_id, lane=lane)]
+        for raw in set(found):
+            removed += int(client.lrem(lane, 0, raw))  # type: ignore[arg-type]
+    return removed
+
+
+def _inbox(client: redis.Redis, lane: str) -> Iterator[bytes]:
+    start = 0
+    while page := client.lrange(lane, start, start + _PAGE - 1):
+        yield from page  # type: ignore[misc]
+        start += _PAGE
+
+
+def _names(raw: bytes, video_id: str, *, lane: Any) -> bool:
+    try:
+        return parse_celery_message(raw, lane=lane)[0].video_id == video_id
+    except InvalidMessageError:
+        return _is_quoted(raw, video_id)  # it will be a dead letter, and that is no better place for it
+
+
+def _forget_stream(client: redis.Redis, video_id: str) -> int:
+    removed, after = 0, b"-"
+    while True:
+        page: list[tuple[bytes, dict[bytes, bytes]]] = client.xrange(STREAM, min=after, count=_PAGE)  # type: ignore[assignment]
+        if not page:
+            return removed
+        doomed = [entry_id for entry_id, fields in page if _event_names(fields, video_id)]
+        if doomed:
+            removed += int(client.xdel(STREAM, *doomed))
+        after = b"(" + page[-1][0]
+
+
+def _event_names(fields: dict[bytes, bytes], video_id: str) -> bool:
+    raw = fields.get(STREAM_FIELD.encode(), b"")
+    try:
+        return any(event.request.video_id == video_id for event in parse_event(raw))
+    except InvalidMessageError:
+        return _is_quoted(raw, video_id)
+
+
+def _is_quoted(raw: bytes, video_id: str) -> bool:
+    return f'"{video_id}"'.encode() in raw
