@@ -13,6 +13,7 @@ from rich.console import Console
 from detect_core.errors import DetectCoreError
 
 from .errors import UnknownVideoError, WorkerError
+from .evidence_commands import commands as evidence_commands
 from .logs import configure_logs
 from .settings import Settings, load_settings
 from .tracing import configure_tracing, stop_tracing
@@ -24,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(evidence_commands)
 
 EXIT_REFUSED = 1
 

@@ -7,7 +7,7 @@ from .screening import Screener
 from .settings import Settings
 
 
-def load_screener(settings: Settings, metrics: Metrics) -> Screener:
+def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32) -> Screener:
     """Load the bundle set on the worker's device and warm it up.
 
     Raises:
@@ -27,7 +27,7 @@ def load_screener(settings: Settings, metrics: Metrics) -> Screener:
         metrics.batch_wait_seconds.labels(model=report.lane).observe(report.oldest_wait_seconds)
         metrics.inference_seconds.labels(model=report.lane, device=settings.device).observe(report.run_seconds)
 
-    options = ScreeningOptions(thumbnails=settings.evidence_thumbnails, total_seconds=settings.video_soft_seconds)
+    options = ScreeningOptions(num_frames=num_frames, thumbnails=settings.evidence_thumbnails, total_seconds=settings.video_soft_seconds)
     screener = pipeline.Screener.load(
         settings.bundle_set or DEFAULT_SET,
         options=options,

@@ -209,6 +209,7 @@ PROTECTED = [
     ("POST", "/v1/events/s3", "submit"),
     ("GET", "/v1/videos/a", "read"),
     ("GET", "/v1/videos/a/evidence", "read"),
+    ("GET", "/v1/videos/a/evidence.zip", "review"),
     ("POST", "/v1/videos/a/explanation", "review"),
     ("GET", "/v1/videos/a/explanation", "review"),
     ("GET", "/v1/videos/a/explanation/clip", "review"),

@@ -11,10 +11,10 @@ from sqlalchemy import Engine, exists, select, update
 
 from .engine import reading, writing
 from .leases import deliver_to
-from .records import VerdictRecord
+from .records import VerdictRecord, VerdictRow
 from .review_schema import review_items
 from .reviews import open_review
-from .schema import db_now, jobs, verdicts
+from .schema import db_now, events, jobs, verdicts
 from .submissions import insert_or_ignore, record_events
 
 
@@ -76,6 +76,18 @@ class Revisions:
                 source=row.source,
                 callback_url=row.callback_url,
             )
+
+    def verdicts_of(self, video_id: str, *, tenant: str = "") -> list[VerdictRow]:
+        """Every verdict of one video, oldest first."""
+        wanted = select(verdicts.c.seq, verdicts.c.body).where(verdicts.c.tenant == tenant, verdicts.c.video_id == video_id)
+        with reading(self._engine) as connection:
+            return [VerdictRow(seq=row.seq, body=json.loads(row.body)) for row in connection.execute(wanted.order_by(verdicts.c.seq))]
+
+    def history_of(self, ledger_id: str) -> list[dict[str, Any]]:
+        """One job's events, oldest first."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(events).where(events.c.ledger_id == ledger_id).order_by(events.c.seq)).all()
+        return [dict(row._mapping) for row in rows]
 
     def revise(self, old: ArchivedVerdict, *, verdict: VerdictRecord, urls: list[str]) -> bool:
         """Write a revision of `old`; its body must say `revision` and `supersedes`.

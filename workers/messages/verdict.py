@@ -153,6 +153,7 @@ class VerdictBody(_Part):
     attributes: dict[str, Any] = Field(default_factory=dict)
     worker: str | None = None
     ffmpeg: str | None = None
+    runtime: dict[str, str] | None = Field(None, description="Versions, device and threads that computed this outcome")
     trace_id: str | None = None
     created_at: str
 
@@ -211,7 +212,7 @@ def verdict_body(verdict: structs.Verdict, *, job: JobFacts) -> VerdictBody:
     """Express one finished screening as `verdict/1`."""
     video = verdict.video
     stages = {name: round(seconds * 1000) for name, seconds in verdict.stage_seconds.items()}
-    ffmpeg = verdict.extra.get("ffmpeg")
+    runtime: dict[str, str] | None = verdict.extra.get("runtime")
     return VerdictBody(
         **job.shared_fields(),
         state="complete",
@@ -260,7 +261,8 @@ def verdict_body(verdict: structs.Verdict, *, job: JobFacts) -> VerdictBody:
         bundle_set=verdict.bundle_set,
         timing_ms={**stages, **job.timing_ms},
         cost=CostPart(gpu_s=float(verdict.extra.get("gpu_seconds", 0.0)), cpu_s=verdict.cpu_seconds),
-        ffmpeg=str(ffmpeg) if ffmpeg is not None else None,
+        ffmpeg=runtime.get("ffmpeg") if runtime else None,
+        runtime=runtime,
     )
 
 

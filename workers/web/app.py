@@ -134,7 +134,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         return JSONResponse({"verdicts": [row.body for row in page], "next_cursor": following})
 
     can_review = Depends(keys.require("review"))
-    add_evidence(app, control.ledger, can_read=can_read)
+    add_evidence(app, control.ledger, can_read=can_read, can_review=can_review)
     add_explanation(app, control, can_review=can_review)
     add_erasure(app, control, can_admin=Depends(keys.require("admin")))
     _add_probes(app, control, extra_health)

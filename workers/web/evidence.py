@@ -1,13 +1,15 @@
-"""`GET /v1/videos/{id}/evidence`: what a verdict rests on, as `evidence/1`."""
+"""`GET /v1/videos/{id}/evidence`: what a verdict rests on, as `evidence/1`; `evidence.zip`: the whole case with hashes."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 
+from ..case_file import case_zip, read_case
 from ..errors import UnknownVideoError
 from ..ledger import JobRow, Ledger
 from ..messages import EvidenceBody, VerdictBody, evidence_body
@@ -16,8 +18,19 @@ from ..outcome import job_body
 from .auth import ApiKey
 
 
-def add_evidence(app: FastAPI, ledger: Ledger, *, can_read: Any) -> None:
+def add_evidence(app: FastAPI, ledger: Ledger, *, can_read: Any, can_review: Any) -> None:
     """Serve the evidence of videos."""
+
+    @app.get("/v1/videos/{video_id}/evidence.zip", response_class=Response, dependencies=[can_review])
+    def get_case_file(
+        video_id: str,
+        pictures: Annotated[bool, Query(description="With the heat-maps that somebody asked for, if they are still there")] = False,
+    ) -> Response:
+        """The case file of the newest verdict, for an appeal: everything on record, with hashes."""
+        job = newest_job(ledger, video_id)
+        shown = stored_pictures(ledger, job.ledger_id) if pictures else {}
+        headers = {"Content-Disposition": f'attachment; filename="{job.video_id}-case.zip"', "Cache-Control": "private, no-store"}
+        return Response(case_zip(read_case(ledger, job), pictures=shown), media_type="application/zip", headers=headers)
 
     @app.get("/v1/videos/{video_id}/evidence", response_model=EvidenceBody)
     def get_evidence(video_id: str, request: Request, key: ApiKey = can_read) -> Response:
@@ -36,6 +49,19 @@ def newest_job(ledger: Ledger, video_id: str, *, tenant: str = "") -> JobRow:
     if job is None:
         raise UnknownVideoError("no such video was submitted: check the ID, or submit it with POST /v1/videos")
     return job
+
+
+def stored_pictures(ledger: Ledger, ledger_id: str) -> dict[str, bytes]:
+    """Heat-maps and annotated clip of an explanation that is ready, by file name; empty when there is none."""
+    row = ledger.explanation(ledger_id)
+    moments = row.body.get("moments", []) if row is not None and row.body else []
+    shown = {
+        f"moment-{number}-{kind}.jpg": base64.b64decode(picture)
+        for number, moment in enumerate(moments, start=1)
+        for kind, picture in moment["pictures"].items()
+    }
+    clip = ledger.explanation_clip(ledger_id)
+    return {**shown, **({"annotated.mp4": clip} if clip is not None else {})}
 
 
 def cached_json(request: Request, content: Any) -> Response:

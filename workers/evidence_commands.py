@@ -1,0 +1,146 @@
+"""Commands about a finished verdict: `veriframe evidence`, `explain`, `replay`. Heavy imports stay inside."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from .errors import UnknownVideoError
+from .logs import configure_logs
+from .settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from .explaining import ExplainedVideo
+    from .ledger import JobRow, Ledger
+    from .sources import FetchedMedia
+
+commands = typer.Typer()
+EXIT_DIFFERS = 4
+_WHICH = "Video ID, or the ID of one job"
+Which = Annotated[str, typer.Argument(help=_WHICH, show_default=False)]
+
+
+@contextmanager
+def _opened(component: str, which: str, **overrides: str | None) -> Iterator[tuple[Settings, Ledger, JobRow]]:
+    from .ledger import Ledger
+
+    settings = load_settings(log_level="error", **overrides)
+    configure_logs(level=settings.log_level, component=component)
+    ledger = Ledger.open(settings.resolved_ledger_url, create=False)
+    try:
+        job = ledger.job(which) if len(which) == 32 else None
+        job = job or ledger.latest_job(which)
+        if job is None:
+            raise UnknownVideoError(f"no job or video {which!r:.80} is on record here: check the ID")
+        yield settings, ledger, job
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def _media(settings: Settings, ledger: Ledger, job: JobRow, *, file: Path | None) -> Iterator[FetchedMedia]:
+    """The video behind a job: from where it was taken, or the file that is given instead."""
+    from .sources import ConfiguredSources
+
+    recorded = (job.body or {}).get("content_sha256")
+    if file is not None:
+        settings = settings.model_copy(update={"media_roots": (file.absolute().parent,)})
+    named = ledger.media_of(job.ledger_id)
+    source = str(file.absolute()) if file is not None else named[1] if named else None
+    fetched = ConfiguredSources(settings).fetch(job.video_id, source=source, content_sha256=recorded, cancel=threading.Event())
+    try:
+        yield fetched
+    finally:
+        fetched.close()
+
+
+def _explained(settings: Settings, ledger: Ledger, job: JobRow, *, file: Path | None) -> ExplainedVideo:
+    from detect_core.calibration import DEFAULT_SET, load_bundle_set
+
+    from .explaining import explain_video
+    from .messages import VerdictBody
+    from .outcome import job_body
+
+    verdict = VerdictBody.model_validate(job_body(job))
+    with _media(settings, ledger, job, file=file) as media:
+        return explain_video(media.file, verdict, bundle_set=load_bundle_set(settings.bundle_set or DEFAULT_SET))
+
+
+@commands.command()
+def evidence(
+    which: Annotated[str, typer.Argument(help=_WHICH + "; with --check, a case file", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the case file goes; default: <video>-case.zip here")] = None,
+    pictures: Annotated[bool, typer.Option(help="Put heat-maps and the annotated clip in: they show faces")] = False,
+    file: Annotated[Path | None, typer.Option(help="The video, when it is no longer where it was taken from")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Check the hashes of a case file instead of making one")] = False,
+) -> None:
+    """Write everything on record about a verdict into one zip with hashes, for an appeal."""
+    from .case_file import case_zip, check_case, read_case
+
+    if check:
+        with Path(which).open("rb") as case:
+            manifest = check_case(case)
+        Console().print(f"unchanged: case {manifest['case_sha256']} about {manifest['video_id']}, {len(manifest['files'])} files")
+        return
+    with _opened("evidence", which) as (settings, ledger, job):
+        shown: dict[str, bytes] = {}
+        if pictures:
+            made = _explained(settings, ledger, job, file=file)
+            shown = {**made.pictures, **({"annotated.mp4": made.clip} if made.clip is not None else {})}
+        target = out or Path(f"{job.video_id}-case.zip")
+        target.write_bytes(case_zip(read_case(ledger, job), pictures=shown))
+    with target.open("rb") as case:
+        manifest = check_case(case)
+    Console().print(f"{target}: {len(manifest['files'])} files, case {manifest['case_sha256']}")
+
+
+@commands.command()
+def explain(
+    which: Which,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures; they show faces")] = Path("explanation"),
+    file: Annotated[Path | None, typer.Option(help="The video, when it is no longer where it was taken from")] = None,
+) -> None:
+    """Show where the detectors looked: heat-maps of the worst moments and an annotated clip."""
+    with _opened("explain", which) as (settings, ledger, job):
+        made = _explained(settings, ledger, job, file=file)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, payload in made.pictures.items():
+        (out / name).write_bytes(payload)
+    if made.clip is not None:
+        (out / "annotated.mp4").write_bytes(made.clip)
+    Console().print(f"{len(made.pictures)} pictures in {out}, made in {made.body['seconds']['total']} s")
+
+
+@commands.command()
+def replay(
+    which: Which,
+    file: Annotated[Path | None, typer.Option(help="The video, when it is no longer where it was taken from")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every difference as one JSON object")] = False,
+    bundles: Annotated[str | None, typer.Option(help="Bundle set: a path or the name of a shipped one")] = None,
+) -> None:
+    """Judge a finished video again and prove that the verdict repeats. Exit 0: bit for bit, or but for the order of additions; 4: it differs."""
+    from .messages import VerdictBody
+    from .outcome import job_body
+    from .replay import BATCHING_NOISE
+    from .replay import replay as judge_again
+
+    with _opened("replay", which, bundle_set=bundles) as (settings, ledger, job):
+        recorded = VerdictBody.model_validate(job_body(job))
+        with _media(settings, ledger, job, file=file) as media:
+            outcome = judge_again(recorded, media.file, content_sha256=media.sha256, settings=settings)
+    if as_json:
+        sys.stdout.write(json.dumps(outcome.to_json()) + "\n")
+    else:
+        Console().print(outcome.sentence())
+        for each in (*outcome.circumstances, *outcome.differences[:20]):
+            Console().print(f"  {each.where}: {each.recorded} -> {each.replayed}", highlight=False, soft_wrap=True)
+    step = outcome.largest_step
+    raise typer.Exit(0 if outcome.is_bit_equal or (step is not None and step < BATCHING_NOISE) else EXIT_DIFFERS)
