@@ -76,6 +76,26 @@ def bench(
 
 
 @app.command()
+def capacity(
+    uploads_per_hour: Annotated[float, typer.Option(min=0.001, help="Of the busiest hour")],
+    mix: Annotated[Path, typer.Option(help="CSV file with the columns share,duration_seconds,height,num_faces")],
+    bench: Annotated[list[Path] | None, typer.Option(help="Report of `veriframe bench`, one per kind of worker")] = None,
+    slo_seconds: Annotated[float, typer.Option(min=1, help="Intake to verdict, kept for 95 % of uploads")] = 300.0,
+    utilisation: Annotated[float, typer.Option(min=0.05, max=0.95, help="Workers are not planned to be used above this share")] = 0.7,
+) -> None:
+    """Say how many workers of which kind a load needs, from measured times."""
+    from .capacity import capacity_table, read_bench, read_mix, workers_needed
+
+    uploads, kinds = read_mix(mix), [read_bench(path) for path in bench or [Path("reports/bench.json")]]
+    needs = [
+        workers_needed(kind, uploads, uploads_per_hour=uploads_per_hour, slo_seconds=slo_seconds, utilisation=utilisation) for kind in kinds
+    ]
+    Console().print(capacity_table(needs))
+    for kind in kinds:
+        Console().print(f"{kind.name}: the straight line through its clips is off by {kind.spread:.0%} (root mean square)")
+
+
+@app.command()
 def up(
     port: Annotated[int | None, typer.Option(help="Port of the API")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Folder of the embedded broker and ledger")] = None,

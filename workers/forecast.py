@@ -80,14 +80,19 @@ class CostModel:
         return max(predicted - sums.elapsed_seconds, _FLOOR * predicted)
 
 
-def fit(costs: Sequence[MediaCost]) -> CostModel:
-    """Least squares without negative prices; a fact whose price would be negative is left out and the rest is fitted again."""
+def fit(costs: Sequence[MediaCost], *, min_samples: int = MIN_SAMPLES) -> CostModel:
+    """Least squares without negative prices; a fact whose price would be negative is left out and the rest is fitted again.
+
+    Args:
+        costs: what ended videos were and took.
+        min_samples: with fewer, only their mean is learned.
+    """
     if not costs:
         return CostModel()
     facts = np.array([[c.duration_seconds, c.megapixels, c.num_faces] for c in costs], np.float64)
     work = np.array([c.work_seconds for c in costs], np.float64)
     means = facts.mean(axis=0)
-    if len(costs) < MIN_SAMPLES:
+    if len(costs) < min_samples:
         base, prices = float(work.mean()), np.zeros(3)
     else:
         base, prices = _least_squares(facts, work)
