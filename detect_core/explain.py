@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .bundle import CropSpec
 from .calibration import BundleSet
-from .detectors import Detector, load_detector
+from .detectors import Detector, is_track_bundle, load_detector
 from .detectors.crop_net import CropNetDetector
 from .errors import BundleMismatchError, OptionError
 from .heatmap import blend_mask, coloured, grad_cam, log_spectrum, overlay
@@ -86,11 +86,13 @@ def explain(
     unknown = sorted({moment.detector for moment in moments} - bundles.keys())
     if unknown:
         raise BundleMismatchError(f"bundle set {bundle_set.label} has no detector {', '.join(unknown)}; load the set that made the verdict")
-    detectors = {name: load_detector(bundles[name], device=device) for name in {moment.detector for moment in moments}}
+    # a detector of whole tracks looked at no single crop: nothing of it can be drawn on one
+    named = {moment.detector for moment in moments if not is_track_bundle(bundles[moment.detector])}
+    detectors = {name: load_detector(bundles[name], device=device) for name in named}
     crops = _crops(file, moments, detectors, options=replace(options or ScreeningOptions(), num_frames=num_frames), cancel=cancel)
     explained = []
     for i, moment in enumerate(moments):
-        detector = detectors[moment.detector]
+        detector = detectors.get(moment.detector)
         if i in crops and isinstance(detector, CropNetDetector):
             explained.append(_explanation(moment, crops[i], detector))
     return explained
@@ -115,7 +117,7 @@ def _crops(
             requests: list[CropRequest] = []
             for frame in frames:
                 for i, moment in enumerate(moments):
-                    detector = detectors[moment.detector]
+                    detector = detectors.get(moment.detector)
                     if abs(moment.pts_seconds - frame.pts_seconds) < _SAME_MOMENT_SECONDS and isinstance(detector, CropNetDetector):
                         wanted.append(i)
                         requests.append(crop_request(frame.frame_id, np.asarray(moment.xyxy, np.float32), detector.bundle.crop))

@@ -120,6 +120,12 @@ class FaceBox:
         """Longer side of the box in full-size pixels."""
         return float(max(self.xyxy[2] - self.xyxy[0], self.xyxy[3] - self.xyxy[1]))
 
+    def landmarks_in_crop(self, margin: float) -> NDArray[np.float32]:
+        """The five points (5, 2) in units of the side of a square crop of `margin` times the box's longer side."""
+        side = self.side_px * margin
+        corner = (self.xyxy[:2] + self.xyxy[2:]) / 2 - side / 2
+        return np.asarray((self.landmarks - corner) / side, np.float32)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceCrop:

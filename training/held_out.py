@@ -9,10 +9,10 @@ from typing import Final
 from torch import nn
 
 from detect_core.bundle import Bundle, load_net
-from detect_core.detectors import load_detector
 from detect_core.faces.detect import MtcnnFaceDetector
 
 from .errors import DataError
+from .scorers import load_scorers
 from .simulators.base import Simulator
 from .simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 from .split_videos import read_video_manifest
@@ -28,20 +28,28 @@ def score_held_out(
     bundles: Sequence[Bundle],
     *,
     splits: tuple[str, ...] = ("valid", "test"),
+    folds_root: Path | None = None,
     on_video: Callable[[str], None] = lambda _line: None,
 ) -> list[VideoLogits]:
     """Score every held-out video; each real one also as a re-encoded twin and as two simulated fakes.
+
+    Args:
+        videos_root: folder of videos with a manifest.
+        bundles: verified bundles.
+        splits: which rows of the manifest.
+        folds_root: run folder of a cross-fitted detector, see `load_scorers`.
+        on_video: told what was done.
 
     Raises:
         DataError: no held-out real video is there.
     """
     rows = [row for row in read_video_manifest(videos_root) if row.split in splits]
-    detectors = [load_detector(bundle) for bundle in bundles]
+    scorers = load_scorers(bundles, folds_root=folds_root)
     face_detector = MtcnnFaceDetector()
     out: list[VideoLogits] = []
     tracks: list[tuple[int, TrackCrops]] = []
     for i, row in enumerate(rows):
-        scores, track = score_video(videos_root, row, detectors=detectors, face_detector=face_detector)
+        scores, track = score_video(videos_root, row, scorers=scorers, face_detector=face_detector)
         out.append(scores)
         if track is not None and row.label == 0:
             tracks.append((i, track))
@@ -53,7 +61,7 @@ def score_held_out(
         donor = _donor(number, [(rows[j].group, t) for j, t in tracks])
         chosen: list[Simulator | None] = [None, *(simulators[(number + k) % len(simulators)] for k in range(FAMILIES_PER_VIDEO))]
         for simulator in chosen:
-            out.append(score_simulated(rows[i], track, donor, simulator, detectors=detectors, seed=number, crf=CRFS[number % len(CRFS)]))
+            out.append(score_simulated(rows[i], track, donor, simulator, scorers=scorers, seed=number, crf=CRFS[number % len(CRFS)]))
         on_video(f"simulated fakes of {number + 1}/{len(tracks)} {rows[i].file}")
     return out
 

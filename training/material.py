@@ -29,6 +29,8 @@ class Material:
     faces: FacePack
     """Stills and video frames, real and fake, all splits."""
     description: str
+    videos_root: Path | None = None
+    """Folder of the videos, for recipes that look at them over time."""
 
     def reals(self, split: str) -> FacePack:
         """Untouched faces of a split, without auxiliary sources.
@@ -67,7 +69,7 @@ def load_material(
         raise DataError("no data was given: name a folder of face crops (--faces) or of videos (--videos)")
     pack = concatenate(packs)
     check_splits(pack.rows)
-    return Material(pack, ", ".join(parts))
+    return Material(pack, ", ".join(parts), Path(videos_root) if videos_root is not None else None)
 
 
 def check_splits(rows: Sequence[FaceRow]) -> None:

@@ -90,13 +90,6 @@ def cut_tracks(
     return tracks
 
 
-def landmarks_in_crop(box: FaceBox, margin: float) -> NDArray[np.float32]:
-    """The five points (5, 2) in units of the side of a crop of this margin."""
-    side = box.side_px * margin
-    corner = (box.xyxy[:2] + box.xyxy[2:]) / 2 - side / 2
-    return ((box.landmarks - corner) / side).astype(np.float32)
-
-
 def read_videos(
     root: Path,
     rows: Sequence[VideoRow],
@@ -114,7 +107,7 @@ def read_videos(
             track = max(tracks, key=lambda t: sum(box.side_px for box in t.boxes))
             for box, image in zip(track.boxes, track.images["wide"], strict=True):
                 crops.append(image)
-                landmarks.append(landmarks_in_crop(box, WIDE.margin))
+                landmarks.append(box.landmarks_in_crop(WIDE.margin))
                 packed.append(_row(row, box))
         on_video(row.file, len(tracks[0].boxes) if tracks else 0)
     return build_pack(crops, landmarks, packed)

@@ -21,15 +21,15 @@ from torch import Tensor
 from detect_core.aggregate import best_window
 from detect_core.bundle import CropSpec
 from detect_core.calibration import Fusion
-from detect_core.detectors import Detector
 from detect_core.faces.detect import FaceDetector
 
 from .errors import DataError
 from .face_pack import PACK_MARGIN
 from .reencode import reencode_h264
+from .scorers import Scorers
 from .simulators.base import Reals, Simulator
 from .split_videos import VideoRow
-from .video_faces import TrackCrops, cut_tracks, landmarks_in_crop
+from .video_faces import TrackCrops, cut_tracks
 
 _WIDE: Final = "wide"
 _WIDE_SPEC: Final = CropSpec(size_px=256, margin=PACK_MARGIN)
@@ -72,16 +72,10 @@ class VideoLogits:
         return scores
 
 
-def score_video(
-    root: Path, row: VideoRow, *, detectors: Sequence[Detector], face_detector: FaceDetector
-) -> tuple[VideoLogits, TrackCrops | None]:
+def score_video(root: Path, row: VideoRow, *, scorers: Scorers, face_detector: FaceDetector) -> tuple[VideoLogits, TrackCrops | None]:
     """Score a video as it is; also its largest track with wide crops, for simulators, or None without a face."""
-    specs = {detector.bundle.name: detector.bundle.crop for detector in detectors}
-    tracks = cut_tracks(root / row.file, {**specs, _WIDE: _WIDE_SPEC}, detector=face_detector)
-    scored = [
-        TrackLogits({d.bundle.name: [float(v) for v in d.logits(t.images[d.bundle.name])] for d in detectors}, list(t.weights))
-        for t in tracks
-    ]
+    tracks = cut_tracks(root / row.file, {**scorers.specs(), _WIDE: _WIDE_SPEC}, detector=face_detector)
+    scored = [TrackLogits(scorers.logits(t.images, t.boxes, file=row.file), list(t.weights)) for t in tracks]
     largest = max(tracks, key=lambda t: sum(box.side_px for box in t.boxes)) if tracks else None
     return VideoLogits(row.file, row.label, row.group, row.source, row.generator, row.split, scored), largest
 
@@ -92,7 +86,7 @@ def score_simulated(
     donor: TrackCrops,
     simulator: Simulator | None,
     *,
-    detectors: Sequence[Detector],
+    scorers: Scorers,
     seed: int,
     crf: int,
 ) -> VideoLogits:
@@ -103,7 +97,7 @@ def score_simulated(
         track: wide crops of a real video.
         donor: wide crops of another person, for cross blends.
         simulator: the family, or None for the untouched twin that is encoded the same way.
-        detectors: score.
+        scorers: the detectors.
         seed: every frame draws from a generator with this seed, so that all frames get the same draws.
         crf: x264 quality of the re-encoding.
     """
@@ -113,7 +107,8 @@ def score_simulated(
         np.ascontiguousarray(track.images[_WIDE][i]) if simulator is None else _fake_frame(i, track, donor, simulator, seed) for i in chosen
     ]
     frames = reencode_h264(frames, crf=crf)
-    logits = {d.bundle.name: [float(v) for v in d.logits([_shrink(f, d.bundle.crop) for f in frames])] for d in detectors}
+    images = {name: [_shrink(frame, spec) for frame in frames] for name, spec in scorers.specs().items()}
+    logits = scorers.logits(images, [track.boxes[i] for i in chosen], file=row.file)
     family = f"sim:{simulator.family}" if simulator is not None else ""
     label = int(simulator is not None)
     return VideoLogits(
@@ -154,7 +149,7 @@ def load_scores(path: Path, *, hashes: Mapping[str, str]) -> list[VideoLogits]:
 def _fake_frame(i: int, track: TrackCrops, donor: TrackCrops, simulator: Simulator, seed: int) -> NDArray[np.uint8]:
     other = i % len(donor.boxes)
     images = torch.stack([_tensor(track.images[_WIDE][i]), _tensor(donor.images[_WIDE][other])])
-    points = np.stack([landmarks_in_crop(track.boxes[i], PACK_MARGIN), landmarks_in_crop(donor.boxes[other], PACK_MARGIN)])
+    points = np.stack([track.boxes[i].landmarks_in_crop(PACK_MARGIN), donor.boxes[other].landmarks_in_crop(PACK_MARGIN)])
     fakes = simulator(Reals(images, torch.from_numpy(points)), torch.Generator().manual_seed(seed))
     return np.asarray((fakes.images[0] * 255).round().clamp(0, 255).permute(1, 2, 0).numpy(), np.uint8)
 

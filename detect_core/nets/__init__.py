@@ -1,6 +1,7 @@
 """Network architectures, one per file: pure torch, no weights, no preprocessing, no sigmoid.
 
-Every net maps `x_BCHW` (float, RGB, normalised as its bundle says) to one logit per image, shape (B,).
+Every net maps `x_BCHW` (float, RGB, normalised as its bundle says) to one logit per image, shape (B,); `linear_statistics`
+takes measured statistics `x_BF` instead of pixels.
 `embed(x)` gives the last hidden vector and `forward(x) == head(embed(x))`.
 """
 
@@ -33,6 +34,7 @@ NETS: Final[dict[str, tuple[str, str]]] = {
     "meso4": ("small_cnn", "Meso4"),
     "embedding_svm": ("embedding_svm", "EmbeddingSvm"),
     "mesoinception4": ("small_cnn", "MesoInception4"),
+    "linear_statistics": ("linear_statistics", "LinearStatistics"),
 }
 """Net name -> (module, class). Modules load on first use: one heavy dependency must not slow every start."""
 

@@ -33,6 +33,8 @@ RECIPES: Final[dict[str, str]] = {
     "dcgan_lr3e4": "dcgan",
     "dcgan_64": "dcgan",
     "dcgan_64_lr3e4": "dcgan",
+    "face_swap_gan": "face_swap_gan",
+    "face_swap_gan_lite": "face_swap_gan",
     "vggface16": "cnn_comparison",
     "densenet121": "cnn_comparison",
     "cnn5": "cnn_comparison",
@@ -47,6 +49,7 @@ RECIPES: Final[dict[str, str]] = {
     "xception_299": "xception_study",
     "xception_ffpp": "xception_study",
     "synthesis": "synthesis",
+    "temporal": "temporal",
     "synthesis_npr": "npr",
 }
 """Recipe name -> module in this package; the module has `RECIPES: dict[str, Recipe]`."""

@@ -21,7 +21,7 @@ from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
 from ..simulators.base import Simulator
 from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
-from ..start_weights import continued
+from ..start_weights import continued, named
 
 NET = "blend_resnet"
 MARGIN = 1.3
@@ -79,7 +79,7 @@ def run(context: Context) -> Outcome:
             lambda _step, generator, source=source: source.batch(s.pairs, generator),  # type: ignore[misc]
             config=loop,
             run_dir=context.run_dir / f"stage{stage}",
-            identity=f"blend {train.sha256()}",
+            identity=f"blend {train.sha256()} {named(s.init)}",
             validate=check,
             on_log=lambda row, size_px=size_px: context.on_log({"size_px": size_px, **row}),  # type: ignore[misc]
         )
@@ -97,7 +97,7 @@ def run(context: Context) -> Outcome:
         temperature=1.0,
         card=card(
             recipe="blend",
-            settings=asdict(s),
+            settings={**asdict(s), "init": named(s.init)},
             train=train,
             families=[simulator.family for simulator, _ in families],
             metrics={f"valid_{name}": value for name, value in validation.items()},

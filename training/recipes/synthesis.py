@@ -23,7 +23,7 @@ from ..material import AUXILIARY_SOURCES
 from ..metrics import auc
 from ..recipe import Context, Outcome, Recipe
 from ..simulators.blends import DecoderBlend
-from ..start_weights import continued
+from ..start_weights import continued, named
 
 MARGIN = 1.3
 HAND_MADE = frozenset({"ciplab"})
@@ -76,7 +76,7 @@ def run(context: Context) -> Outcome:
             steps=s.steps, learning_rate=s.learning_rate, ema=s.ema, seed=s.seed, bf16=s.bf16, validate_every=max(50, s.steps // 6)
         ),
         run_dir=context.run_dir / "classifier",
-        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {s.init} {s.labelled_share}",
+        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {named(s.init)} {s.labelled_share}",
         validate=check,
         on_log=context.on_log,
     )
@@ -92,7 +92,7 @@ def run(context: Context) -> Outcome:
         temperature=1.0,
         card=card(
             recipe="synthesis",
-            settings=asdict(s),
+            settings={**asdict(s), "init": named(s.init)},
             train=train.where(label=0),
             families=[
                 *sorted({row.generator for row in train.rows if row.label}),

@@ -1,0 +1,186 @@
+"""The `temporal` detector: filmed people against portraits that a generator animated, by how a face changes over time.
+
+With few generators to learn from, every figure is cross-fitted: the fakes of a fold's generators and the people of its
+reals are judged by a line that saw neither. The fold lines are kept beside the bundle so that calibration can use them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detect_core.bundle import Bundle, save_bundle
+from detect_core.detectors.temporal import NUM_FEATURES
+from detect_core.faces.detect import MtcnnFaceDetector
+from detect_core.nets.linear_statistics import LinearStatistics
+
+from ..bundle_card import INTENDED_USE
+from ..errors import DataError
+from ..metrics import auc
+from ..recipe import Context, Outcome, Recipe
+from ..split_videos import VideoRow, read_video_manifest
+from ..track_windows import TEMPORAL_SPEC, TrackWindows, read_track_windows
+
+LIMITS = (
+    "Knows only how portraits were animated by the named generators; a face swap or a lip-sync moves like the filmed person and is missed.",
+    "A person who sits very still leans fake, a shaky camera leans real.",
+    "Needs five looks at the same face.",
+    "Not for identification, not as the only ground for a decision about a person.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Size of the material and strength of the prior."""
+
+    num_twins: int = 2
+    num_folds: int = 4
+    regularisation: float = 0.001
+    """Inverse strength C of the L2 penalty per mean-weighted window."""
+    max_videos: int = 0
+    """Use at most this many of each label; 0 takes all."""
+    seed: int = 0
+
+
+def run(context: Context) -> Outcome:
+    """Measure, cross-fit, fit on everything and export the bundle and the fold bundles."""
+    s: Settings = context.settings
+    root = context.material.videos_root
+    if root is None:
+        raise DataError("the temporal recipe learns from videos; name their folder with --videos")
+    rows = _chosen(read_video_manifest(root), s.max_videos)
+    windows = read_track_windows(
+        root, rows, detector=MtcnnFaceDetector(), num_twins=s.num_twins, seed=s.seed, on_video=lambda line: context.on_log({"": line})
+    )
+    folds = {w.row.file: fold_of(w.row, s.num_folds) for w in windows}
+    scored: list[tuple[TrackWindows, float]] = []
+    for fold in range(s.num_folds):
+        held = [w for w in windows if folds[w.row.file] == fold]
+        net = fit([w for w in windows if folds[w.row.file] != fold], s.regularisation)
+        scored += [(w, _score(net, w)) for w in held]
+        _save(context.run_dir / "folds" / str(fold), net, s, windows, {})
+    (context.run_dir / "folds.json").write_text(json.dumps(folds, indent=1, sort_keys=True) + "\n")
+    metrics = cross_fitted_metrics(scored)
+    bundle = _save(context.run_dir / "bundle", fit(windows, s.regularisation), s, windows, metrics)
+    return Outcome({**metrics, "bundle_sha256": bundle.sha256}, artefacts=("bundle", "folds"))
+
+
+def fold_of(row: VideoRow, num_folds: int) -> int:
+    """Fakes by generator family, reals by person."""
+    name = f"fake {row.source}" if row.label else f"real {row.group}"
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % num_folds
+
+
+def fit(windows: Sequence[TrackWindows], regularisation: float) -> LinearStatistics:
+    """Logistic regression over windows; both labels weigh the same, each generator by the root of its videos.
+
+    Raises:
+        DataError: a label is missing.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    labels = {w.row.label for w in windows}
+    if labels != {0, 1}:
+        raise DataError(
+            f"the temporal line needs real and fake videos on both sides of every fold, got labels {sorted(labels)}; add videos"
+        )
+    videos_of: dict[str, set[str]] = {}
+    for w in windows:
+        videos_of.setdefault(w.row.source, set()).add(w.row.file)
+    x = np.concatenate([w.features for w in windows])
+    y = np.concatenate([np.full(len(w.features), w.row.label) for w in windows])
+    weight = np.concatenate(
+        [np.full(len(w.features), (len(videos_of[w.row.source]) ** -0.5 if w.row.label else 1.0) / len(w.features)) for w in windows]
+    )
+    weight[y == 1] *= weight[y == 0].sum() / weight[y == 1].sum()
+    weight /= weight.mean()
+    net = LinearStatistics(NUM_FEATURES)
+    net.mean.copy_(torch.from_numpy(x.mean(0)))
+    net.scale.copy_(torch.from_numpy(x.std(0) + 1e-6))
+    line = LogisticRegression(C=regularisation, max_iter=2000).fit(net.embed(torch.from_numpy(x)).numpy(), y, sample_weight=weight)
+    with torch.no_grad():
+        net.head.weight.copy_(torch.from_numpy(line.coef_))
+        net.head.bias.copy_(torch.from_numpy(line.intercept_))
+    return net
+
+
+def cross_fitted_metrics(scored: Sequence[tuple[TrackWindows, float]]) -> dict[str, float]:
+    """Video-level AUC over held-out generators and people: on originals, on twins, and per generator."""
+    out: dict[str, float] = {}
+    for name, variant in (("originals", "original/1"), ("twins", "twin0/1")):
+        chosen = [(w.row, z) for w, z in scored if w.variant == variant]
+        reals: list[float] = [z for row, z in chosen if not row.label]
+        fakes: list[float] = [z for row, z in chosen if row.label]
+        if not reals or not fakes:
+            continue
+        out[f"auc_{name}"] = _auc(reals, fakes)
+        for source in sorted({row.source for row, _ in chosen if row.label}):
+            out[f"auc_{name}_{source}"] = _auc(reals, [z for row, z in chosen if row.label and row.source == source])
+    return out
+
+
+def _auc(reals: Sequence[float], fakes: Sequence[float]) -> float:
+    scores: NDArray[np.float64] = np.array([*reals, *fakes])
+    return round(auc(scores, [0] * len(reals) + [1] * len(fakes)), 4)
+
+
+def _score(net: LinearStatistics, windows: TrackWindows) -> float:
+    with torch.inference_mode():
+        return float(net(torch.from_numpy(windows.features)).mean())
+
+
+def _chosen(rows: Sequence[VideoRow], limit: int) -> list[VideoRow]:
+    if not limit:
+        return list(rows)
+    return [row for label in (0, 1) for row in [r for r in rows if r.label == label][:limit]]
+
+
+def _save(root: Path, net: LinearStatistics, s: Settings, windows: Sequence[TrackWindows], metrics: dict[str, float]) -> Bundle:
+    rows = {w.row.file: w.row for w in windows}.values()
+    return save_bundle(
+        root,
+        net,
+        name="temporal",
+        version="1",
+        detector="temporal",
+        net="linear_statistics",
+        net_options={"num_features": NUM_FEATURES},
+        crop=TEMPORAL_SPEC,
+        temperature=1.0,
+        card={
+            "data": {
+                "reals": {
+                    "videos": sum(not row.label for row in rows),
+                    "people_or_groups": len({row.group for row in rows if not row.label}),
+                },
+                "fakes": f"{sum(row.label for row in rows)} labelled videos of generators that animate a portrait",
+                "generators": sorted({row.generator for row in rows if row.label}),
+            },
+            "recipe": {"name": "temporal", "settings": asdict(s), "seed": s.seed},
+            "metrics": {f"cross_fitted_{name}": value for name, value in metrics.items()},
+            "intended_use": INTENDED_USE,
+            "limits": list(LIMITS),
+        },
+    )
+
+
+RECIPES = {
+    "temporal": Recipe(
+        name="temporal",
+        study="our experts",
+        summary="how a followed face changes over time: filmed people against animated portraits",
+        presets={
+            "smoke": Settings(num_twins=1, num_folds=2, max_videos=4),
+            "cpu": Settings(),
+            "gpu": Settings(num_twins=6),
+        },
+        run=run,
+    )
+}
