@@ -157,6 +157,22 @@ def api(port: Annotated[int | None, typer.Option(help="Port of the API")] = None
         serve(create_app(control), settings=settings)
 
 
+@app.command("login-link")
+def login_link(name: Annotated[str, typer.Argument(help="Name of the reviewer, as the log shows it", show_default=False)]) -> None:
+    """Print a link that signs one reviewer in once."""
+    from .ledger import Ledger
+    from .web.session import LINK_SECONDS, login_address, reviewer_name
+
+    reviewer = reviewer_name(name)
+    if reviewer is None:
+        raise typer.BadParameter("a name has letters, digits and . _ @ - only")
+    settings = _settings("login-link", log_level="error")
+    ledger = Ledger.open(settings.resolved_ledger_url, create=False)
+    token = ledger.make_login(reviewer, seconds=LINK_SECONDS)
+    ledger.close()
+    sys.stdout.write(login_address(settings, token) + "\n")
+
+
 @app.command()
 def submit(
     video_ids: Annotated[list[str], typer.Argument(help="Video IDs", show_default=False)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from .processes import SupervisedProcess
 from .services import Control, open_control
 from .settings import Settings, base_environment
 from .web.app import create_app
+from .web.session import LINK_SECONDS, login_address, reviewer_name
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +95,21 @@ def run_up(settings: Settings) -> None:
     with start_system(settings) as system:
         log.info("up", api=f"http://{settings.api_host}:{settings.api_port}", broker=system.broker_url, state=str(settings.state_dir))
         app = create_app(system.control, extra_health=lambda: {"worker_running": system.worker.is_running})
+        _print_login(system.control)
         serve(app, settings=settings)
+
+
+def _print_login(control: Control) -> None:
+    """A one-time link for whoever started this: the terminal it is printed on is theirs."""
+    try:
+        name = reviewer_name(getpass.getuser()) or "reviewer"
+    except (KeyError, OSError):  # a user without an entry in the system's list
+        name = "reviewer"
+    address = login_address(control.settings, control.ledger.make_login(name, seconds=LINK_SECONDS))
+    sys.stdout.write(
+        f"\nReview pages, signed in as {name} (this link works once, for {LINK_SECONDS / 60:.0f} minutes):\n\n    {address}\n\n"
+    )
+    sys.stdout.flush()
 
 
 def serve(app: object, *, settings: Settings) -> None:

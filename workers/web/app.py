@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
 import detect_core
@@ -34,10 +34,12 @@ from ..messages import (
 from ..outcome import job_body
 from ..services import Control
 from . import auth, body, errors
+from .dashboard import make_dashboard
 from .erasure import add_erasure
 from .evidence import add_evidence
 from .explanation import add_explanation
 from .guard import Guard
+from .session import PREFIX
 
 __all__ = ["create_app", "job_body"]
 
@@ -138,7 +140,16 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
     add_explanation(app, control, can_review=can_review)
     add_erasure(app, control, can_admin=Depends(keys.require("admin")))
     _add_probes(app, control, extra_health)
+    _mount_dashboard(app, control, keys)
     return app
+
+
+def _mount_dashboard(app: FastAPI, control: Control, keys: auth.Keyring) -> None:
+    app.mount(PREFIX, make_dashboard(control, keys))
+
+    @app.get("/", include_in_schema=False)
+    def home() -> RedirectResponse:
+        return RedirectResponse(f"{PREFIX}/")
 
 
 def _owned(submission: Submission, tenant: str) -> Submission:

@@ -1,7 +1,5 @@
 """The buttons of a video page: take, decide, undo, note, ask for a second reader, appeal. Each is a plain form."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from fastapi import Depends, FastAPI, Form, Response

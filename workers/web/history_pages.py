@@ -1,7 +1,5 @@
 """Search, the append-only log (page and CSV), and agreement between readers."""
 
-from __future__ import annotations
-
 import csv
 import io
 from typing import Annotated, Final

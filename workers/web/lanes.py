@@ -12,6 +12,7 @@ from ..messages.evidence import TrackEvidencePart
 WIDTH: Final = 1000
 HEIGHT: Final = 60
 _LEAST_BAR: Final = 3.0
+_MOST_BAR: Final = 34.0
 NUM_STYLES: Final = 6
 """Line styles and colours repeat after this many faces; the number on the lane does not."""
 
@@ -55,7 +56,7 @@ def _lane(track: TrackEvidencePart, *, style: int, duration_seconds: float, revi
     usual = steps[len(steps) // 2] if steps else span / 40
     bars = []
     for pts_seconds, score in zip(times, scores, strict=True):
-        width = max(_LEAST_BAR, 0.7 * usual / span * WIDTH)
+        width = min(max(_LEAST_BAR, 0.7 * usual / span * WIDTH), _MOST_BAR)
         left = min(max(0.0, pts_seconds / span * WIDTH - width / 2), WIDTH - width)
         height = max(1.0, score * HEIGHT)
         level = "fake" if fake is not None and score >= fake else "review" if review is not None and score >= review else "below"

@@ -1,7 +1,5 @@
 """The queue: what waits for people, oldest first. And the video to take next."""
 
-from __future__ import annotations
-
 from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
 

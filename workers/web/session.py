@@ -27,6 +27,8 @@ PREFIX: Final = "/review"
 """Where the dashboard is mounted; its cookies are sent nowhere else."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
 _SECRET_BYTES: Final = 32
+LINK_SECONDS: Final = 1800.0
+"""A login link that nobody opened is worth nothing after this time."""
 
 
 class NotSignedInError(Exception):
@@ -79,6 +81,12 @@ def _read_or_write(path: Path, made: str) -> str:
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(made)
     return made
+
+
+def login_address(settings: Settings, token: str) -> str:
+    """Where a one-time login link leads, on this machine."""
+    host = "localhost" if settings.api_host in ("127.0.0.1", "0.0.0.0", "::1", "::") else settings.api_host
+    return f"http://{host}:{settings.api_port}{PREFIX}/login/{token}"
 
 
 class Sessions:

@@ -1,7 +1,5 @@
 """Login, logout and preferences."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, FastAPI, Form, Query, Request, Response

@@ -4,8 +4,6 @@ Only a look: thresholds belong to the bundle set's calibration and change with i
 another reason than their score stay so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final

@@ -1,7 +1,5 @@
 """One video: the player, the score over time, one lane per face, the verdict card, and what people said."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Query, Request, Response

@@ -1,6 +1,7 @@
 // Keys of every page, and what the list needs. Nothing here is needed to work: every key presses a button that is on the page.
 (function () {
   "use strict";
+  document.documentElement.classList.add("js");
   const page = document.body.dataset.page;
   const keysOn = document.documentElement.dataset.keys !== "off";
   const one = (selector) => document.querySelector(selector);
