@@ -12,6 +12,7 @@ from rich.console import Console
 
 from detect_core.errors import DetectCoreError
 
+from .door_commands import commands as door_commands
 from .errors import UnknownVideoError, WorkerError
 from .evidence_commands import commands as evidence_commands
 from .logs import configure_logs
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(evidence_commands)
+app.add_typer(door_commands)
 
 EXIT_REFUSED = 1
 

@@ -124,6 +124,8 @@ class Janitor:
             self._ledger.drop_expired_explanations()
         if self._retire.is_due():
             self._ledger.retire(days=self._settings.retention_days)
+            if self._settings.verdict_retention_days:
+                self._ledger.retire_verdicts(days=self._settings.verdict_retention_days)
         return self.dispatch()
 
     def _lead(self) -> bool:
