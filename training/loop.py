@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,8 @@ import torch
 import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
-from .errors import CheckpointError, ConfigError, DivergedError
+from .checkpoint import load_checkpoint, save_checkpoint
+from .errors import ConfigError, DivergedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +141,7 @@ def train_supervised(
     averaged = copy.deepcopy(net).requires_grad_(False)
     optimiser = _optimiser(net, config)
     key = identity + json.dumps(asdict(config), sort_keys=True) + (json.dumps(asdict(early_stop)) if early_stop else "")
-    state = _load_checkpoint(run_dir / "checkpoint.pt", key)
+    state = load_checkpoint(run_dir / "checkpoint.pt", key)
     first, mean_loss, validation, spent = 1, math.nan, {}, 0.0
     best = _Best(early_stop)
     if state is not None:
@@ -181,7 +181,7 @@ def train_supervised(
                 handle.write(json.dumps(row) + "\n")
             on_log(row)
         if step % config.checkpoint_every == 0 or last:
-            _save_checkpoint(
+            save_checkpoint(
                 run_dir / "checkpoint.pt",
                 {
                     "key": key,
@@ -309,22 +309,3 @@ def _average(averaged: nn.Module, net: nn.Module, decay: float) -> None:
                 mean.lerp_(value, 1 - decay)
             else:
                 mean.copy_(value)
-
-
-def _save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside and rename: a kill leaves the old checkpoint whole."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)  # noqa: PTH105  Path.replace is the same call; named for what it guarantees
-
-
-def _load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as err:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({err}); delete it to start the run again") from err
-    if state.get("key") != key:
-        raise CheckpointError(f"{path}: belongs to a run with other data or settings; give another run folder or delete it")
-    return state

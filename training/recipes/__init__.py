@@ -49,7 +49,6 @@ RECIPES: Final[dict[str, str]] = {
     "xception_299": "xception_study",
     "xception_ffpp": "xception_study",
     "synthesis": "synthesis",
-    "temporal": "temporal",
     "synthesis_npr": "npr",
 }
 """Recipe name -> module in this package; the module has `RECIPES: dict[str, Recipe]`."""
