@@ -42,7 +42,7 @@ def made_verdict(*, peaks: tuple[float, ...] = (0.3, 0.95), word: str | None = N
     return Verdict(
         verdict=word,  # type: ignore[arg-type]
         p_fake=p_fake,
-        reason_codes=("NO_FACE",) if p_fake is None else (),
+        reason_codes=("NO_FACE",) if p_fake is None else ("CROWD_UNCERTAIN",) if word == "inconclusive" else (),
         sentence="made for a test",
         video=VideoInfo(
             width_px=320,

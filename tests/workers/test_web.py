@@ -210,6 +210,7 @@ PROTECTED = [
     ("GET", "/v1/videos/a", "read"),
     ("GET", "/v1/videos/a/evidence", "read"),
     ("GET", "/v1/videos/a/evidence.zip", "review"),
+    ("GET", "/v1/videos/a/as/hive", "read"),
     ("POST", "/v1/videos/a/explanation", "review"),
     ("GET", "/v1/videos/a/explanation", "review"),
     ("GET", "/v1/videos/a/explanation/clip", "review"),
@@ -237,7 +238,7 @@ def test_every_endpoint_wants_a_key_with_its_scope(ledger, method, path, scope):
 
 def test_every_v1_route_is_in_the_auth_test(api):
     routes = {
-        (method.upper(), path.replace("{video_id}", "a").replace("{job_id}", "a"))
+        (method.upper(), path.replace("{video_id}", "a").replace("{job_id}", "a").replace("{shape}", "hive"))
         for path, item in api.get("/openapi.json").json()["paths"].items()
         if path.startswith("/v1")
         for method in item

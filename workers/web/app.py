@@ -40,6 +40,7 @@ from .evidence import add_evidence
 from .explanation import add_explanation
 from .guard import Guard
 from .session import PREFIX
+from .shapes import add_shapes
 
 __all__ = ["create_app", "job_body"]
 
@@ -137,6 +138,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
 
     can_review = Depends(keys.require("review"))
     add_evidence(app, control.ledger, can_read=can_read, can_review=can_review)
+    add_shapes(app, control.ledger, can_read=can_read)
     add_explanation(app, control, can_review=can_review)
     add_erasure(app, control, can_admin=Depends(keys.require("admin")))
     _add_probes(app, control, extra_health)
