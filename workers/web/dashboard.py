@@ -93,8 +93,8 @@ def _explain(app: FastAPI, desk: Desk) -> None:
         return _page(desk, request, error.status_code, text)
 
     @app.exception_handler(Exception)
-    def on_bug(request: Request, error: Exception) -> Response:
-        log.error("unexpected", exc_info=error)
+    def on_bug(request: Request, _error: Exception) -> Response:
+        # it travels on to the API's own handler, which logs it
         return _page(desk, request, 500, "Something failed in Veriframe itself; it was logged.")
 
 
