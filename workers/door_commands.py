@@ -69,7 +69,9 @@ def make_key(
     check_scopes(frozenset(scope), tenant=tenant)
     key, key_id = KEY_PREFIX + secrets.token_urlsafe(32), secrets.token_hex(4)
     with _opened("keys") as (_settings, ledger):
-        ledger.add_key(key_id=key_id, digest=key_digest(key), name=name, scopes=sorted(set(scope)), tenant=tenant, days=days, actor=_actor())
+        ledger.add_key(
+            key_id=key_id, digest=key_digest(key), name=name, scopes=sorted(set(scope)), tenant=tenant, days=days, actor=_actor()
+        )
     Console(stderr=True).print(f"key {key_id} made; it is shown this once, send it in the header X-API-Key:", highlight=False)
     sys.stdout.write(key + "\n")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, overload
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -76,7 +76,7 @@ def parse_keys(entries: Sequence[str]) -> list[ApiKey]:
     return keys
 
 
-class Keyring(Sequence[ApiKey]):
+class Keyring:
     """Every key that opens this API right now."""
 
     def __init__(self, ledger: Ledger, entries: Sequence[str], *, host: str, limiter: Limiter) -> None:
@@ -131,19 +131,6 @@ class Keyring(Sequence[ApiKey]):
             return key
 
         return check
-
-    @overload
-    def __getitem__(self, index: int) -> ApiKey: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ApiKey]: ...
-    def __getitem__(self, index: int | slice) -> ApiKey | Sequence[ApiKey]:
-        return self._static[index]
-
-    def __len__(self) -> int:
-        return len(self._static)
-
-    def __iter__(self) -> Iterator[ApiKey]:
-        return iter(self._static)
 
 
 def key_digest(key: str) -> str:

@@ -1,0 +1,25 @@
+"""Keys, limits and erasures on Postgres: the same promises as on SQLite."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.test_ledger_postgres import ledger, url  # noqa: F401
+from tests.workers.test_doors import (  # noqa: F401
+    test_a_key_is_on_record_only_as_a_hash,
+    test_a_quota_counts_new_videos_only_and_all_or_none,
+    test_a_tenants_own_limit_wins,
+    test_keys_end_by_time_and_by_hand,
+    test_tenants_never_see_each_other,
+    test_the_audit_log_cannot_be_rewritten,
+    test_what_was_not_taken_in_is_given_back,
+)
+from tests.workers.test_erasure import (  # noqa: F401
+    test_a_worker_that_holds_the_video_writes_nothing_afterwards,
+    test_another_tenants_video_of_the_same_name_stays,
+    test_nothing_but_the_audit_log_names_an_erased_video,
+    test_the_review_log_stays_closed_after_an_erasure,
+    test_verdicts_have_a_time_to_live,
+)
+
+pytestmark = pytest.mark.integration

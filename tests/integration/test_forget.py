@@ -1,0 +1,73 @@
+"""Forgetting reaches the broker: what still waits in the inbox and on the event stream goes too, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workers.allowance import Limiter
+from workers.broker import connect
+from workers.errors import BrokerUnavailableError, RateLimitedError
+from workers.forget import forget_video
+from workers.ingest import STREAM, STREAM_FIELD
+from workers.ledger import Ledger
+from workers.messages import enqueue_message, parse_enqueue
+from workers.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def ledger():
+    opened = Ledger.in_memory()
+    yield opened
+    opened.close()
+
+
+def everything(client) -> bytes:
+    """Every value in the broker."""
+    lists = [item for lane in ("urgent", "default", "bulk") for item in client.lrange(lane, 0, -1)]
+    return b"\n".join([*lists, *(value for _id, fields in client.xrange(STREAM) for value in fields.values())])
+
+
+def test_messages_and_events_of_the_video_are_gone(redis_server, ledger):
+    client = connect(redis_server.url)
+    for number in range(600):  # more than one page
+        client.lpush("default", enqueue_message(parse_enqueue({"video_id": f"other_{number}"})))
+    for lane in ("urgent", "default", "bulk"):
+        client.lpush(lane, enqueue_message(parse_enqueue({"video_id": "doomed"})))
+    client.lpush("bulk", enqueue_message(parse_enqueue({"video_id": "doomed_2"})))
+    client.lpush("bulk", b'{"broken": "doomed"}')
+    for number, subject in enumerate(("doomed", "doomed_2", "doomed")):
+        event = {"specversion": "1.0", "type": "t", "source": "/u", "id": str(number), "subject": subject, "data": {}}
+        client.xadd(STREAM, {STREAM_FIELD: json.dumps(event)})
+    forgotten = forget_video(ledger, client, "doomed", actor="test")
+    assert forgotten.messages == 6
+    assert b'"doomed"' not in everything(client)
+    assert (client.llen("default"), client.llen("bulk"), client.xlen(STREAM)) == (600, 1, 1)
+    assert forget_video(ledger, client, "doomed", actor="test").is_empty
+    client.close()
+
+
+def test_a_broker_that_is_away_leaves_the_ledger_as_it_was(ledger):
+    client = connect("redis://127.0.0.1:1/0", reply_seconds=0.2)
+    with pytest.raises(BrokerUnavailableError):
+        forget_video(ledger, client, "doomed", actor="test")
+    assert ledger.audit_entries() == []
+    client.close()
+
+
+def test_processes_count_one_minute_together(redis_server, ledger):
+    client = connect(redis_server.url)
+    doors = [Limiter(client, ledger, settings=Settings(requests_per_minute=10), clock=lambda: 60_000.0) for _ in range(3)]
+    served = 0
+    for number in range(30):
+        try:
+            doors[number % 3].take("acme")
+            served += 1
+        except RateLimitedError:
+            continue
+    assert served == 10
+    assert 0 < client.ttl("veriframe.rate.acme.1000") <= 150
+    client.close()

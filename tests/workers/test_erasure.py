@@ -1,0 +1,176 @@
+"""Deletion by ID is complete: after it no table but the audit log, and no message in the broker, names the video."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+
+from api_caller import KEYS, assert_typed, make_caller
+from verdict_builders import put_verdict
+from workers.errors import LeaseLostError
+from workers.forget import forget_video
+from workers.ledger import Claim, Ledger, Submission, VerdictRecord
+from workers.ledger.records import ShadowRecord
+from workers.ledger.schema import metadata
+from workers.messages import parse_enqueue
+from workers.settings import Settings
+
+DOOMED, KEPT = "vid_doomed", "vid_doomedtoo"  # one name within the other: nothing is deleted by likeness
+LINKING = {"ledger_id", "video_id", "verdict_seq"}
+ADMIN = {"x-api-key": "admin-secret"}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield opened
+    opened.close()
+
+
+def live_a_full_life(ledger: Ledger, video_id: str, *, tenant: str = "") -> set[str]:
+    """Leave a trace of one video in every table that can hold one; gives its job IDs."""
+    hook = "http://127.0.0.1:1/hook"
+    request = parse_enqueue({"video_id": video_id, "source": f"/media/{video_id}.mp4", "callback_url": hook})
+    job = ledger.submit(Submission(request=request, door="http", key=f"key-{video_id}-{tenant}", tenant=tenant)).ledger_id
+    claim = ledger.claim(job, owner="w", lease_seconds=60)
+    assert isinstance(claim, Claim)
+    body = {"video_id": video_id, "reason_codes": [], "evidence": [{"thumbnail": f"face of {video_id}"}]}
+    shadow = ShadowRecord(bundle_set="next", verdict="authentic", p_fake=0.1)
+    record = VerdictRecord(content_sha256="c" * 64, bundle_set="b", policy="p", verdict="manipulated", p_fake=0.9, body=body, shadow=shadow)
+    ledger.commit_verdict(claim, verdict=record, urls=[hook])
+    item = ledger.review_item_of(video_id)
+    assert item is not None
+    ledger.review_decide(item.verdict_seq, actor="ana", decision="fake", note=f"I know the person in {video_id}")
+    ledger.want_explanation(job, seconds=60)
+    ledger.put_explanation(job, body={"video_id": video_id}, clip=video_id.encode(), seconds=60)
+    again = ledger.submit(
+        Submission(request=parse_enqueue({"video_id": video_id, "content_sha256": "d" * 64}), door="queue", tenant=tenant)
+    )
+    lost = ledger.claim(again.ledger_id, owner="w", lease_seconds=60)
+    assert isinstance(lost, Claim)
+    ledger.fail(lost, code="DECODE_ERROR", message=f"{video_id} is broken", body={"video_id": video_id}, urls=[hook])
+    ledger.bury_message(
+        json.dumps({"video_id": video_id, "lane": "warp"}).encode(), door="queue", code="INVALID_MESSAGE", message="no lane"
+    )
+    return {job, again.ledger_id}
+
+
+def tables_that_name(ledger: Ledger, *needles: str) -> dict[str, int]:
+    """Rows per table in which any cell holds one of the needles as a whole word."""
+    found = {}
+    with ledger.engine.connect() as connection:
+        for table in metadata.sorted_tables:
+            cells = [" ".join(str(cell) for cell in row).replace(KEPT, "other") for row in connection.execute(select(table))]
+            found[table.name] = sum(any(needle in row for needle in needles) for row in cells)
+    return {name: count for name, count in found.items() if count}
+
+
+def test_the_life_leaves_a_trace_in_every_table_that_can_hold_one(ledger):
+    jobs = live_a_full_life(ledger, DOOMED)
+    seq = ledger.review_item_of(DOOMED).verdict_seq
+    with ledger.engine.connect() as connection:
+        filled = {
+            table.name
+            for table in metadata.sorted_tables
+            if set(table.columns.keys()) & LINKING and connection.execute(select(table)).first()
+        }
+    linked = {table.name for table in metadata.sorted_tables if set(table.columns.keys()) & LINKING}
+    assert filled == linked - {"erasure_slips"}, "a new table links to videos: let the life above fill it and the erasure empty it"
+    assert seq > 0
+    assert len(jobs) == 2
+
+
+def test_nothing_but_the_audit_log_names_an_erased_video(ledger):
+    kept_jobs = live_a_full_life(ledger, KEPT)
+    jobs = live_a_full_life(ledger, DOOMED)
+    before = tables_that_name(ledger, *kept_jobs)
+    erased = ledger.erase_video(DOOMED, actor="key:abcd")
+    assert (erased.jobs, erased.verdicts) == (2, 1)
+    assert erased.reviews >= 2
+    assert tables_that_name(ledger, DOOMED, *jobs) == {"audit_log": 1}
+    [entry] = ledger.audit_entries(target=DOOMED)
+    assert (entry.actor, entry.action, entry.detail["verdicts"]) == ("key:abcd", "video_erased", 1)
+    assert tables_that_name(ledger, *kept_jobs) == before
+    assert ledger.review_item_of(KEPT) is not None
+    assert ledger.erase_video(DOOMED, actor="key:abcd").is_empty
+
+
+def test_the_review_log_stays_closed_after_an_erasure(ledger):
+    live_a_full_life(ledger, DOOMED)
+    live_a_full_life(ledger, KEPT)
+    ledger.erase_video(DOOMED, actor="x")
+    for statement in ("delete from review_log", "update review_log set note = ''"):
+        with pytest.raises(DBAPIError, match="append-only"), ledger.engine.begin() as connection:
+            connection.execute(text(statement))
+
+
+def test_another_tenants_video_of_the_same_name_stays(ledger):
+    live_a_full_life(ledger, DOOMED, tenant="bolt")
+    ledger.submit(Submission(request=parse_enqueue({"video_id": DOOMED}), door="http", tenant="acme"))
+    assert ledger.erase_video(DOOMED, tenant="acme", actor="x").jobs == 1
+    assert ledger.latest_job(DOOMED, tenant="acme") is None
+    assert ledger.latest_job(DOOMED, tenant="bolt") is not None
+
+
+def test_a_worker_that_holds_the_video_writes_nothing_afterwards(ledger):
+    job = ledger.submit(Submission(request=parse_enqueue({"video_id": DOOMED}), door="http")).ledger_id
+    claim = ledger.claim(job, owner="w", lease_seconds=60)
+    ledger.erase_video(DOOMED, actor="x")
+    record = VerdictRecord(content_sha256="c" * 64, bundle_set="b", policy="p", verdict="authentic", p_fake=0.1, body={})
+    with pytest.raises(LeaseLostError):
+        ledger.commit_verdict(claim, verdict=record, urls=["http://127.0.0.1:1/"])
+    assert tables_that_name(ledger, DOOMED, job) == {"audit_log": 1}
+    assert ledger.renew("w", lease_seconds=60) == {}
+
+
+def test_verdicts_have_a_time_to_live(ledger):
+    live_a_full_life(ledger, DOOMED)
+    assert ledger.retire_verdicts(days=1).verdicts == 0
+    ledger.retire(days=-1)
+    kept = live_a_full_life(ledger, KEPT)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update verdicts set created_at = created_at - 86400 * 400 where video_id = :doomed"), {"doomed": DOOMED})
+        for table in ("dead_letters", "outbox"):
+            connection.execute(
+                text(f"update {table} set created_at = created_at - 86400 * 400 where ledger_id not in (:a, :b)"),
+                dict(zip("ab", kept, strict=True)),
+            )
+        connection.execute(text("update dead_letters set created_at = 0 where ledger_id is null"))
+    gone = ledger.retire_verdicts(days=365)
+    assert gone.verdicts == 1
+    left = tables_that_name(ledger, DOOMED)
+    assert set(left) <= {"outbox"}, left  # an event that is still being delivered is finished with first
+    assert ledger.review_item_of(KEPT) is not None
+    assert ledger.audit_entries(target="verdicts")[0].action == "retired"
+
+
+def test_a_verdict_never_goes_before_its_job(ledger):
+    put_verdict(ledger, DOOMED)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update verdicts set created_at = 0"))
+    assert ledger.retire_verdicts(days=1).verdicts == 0
+    assert ledger.latest_job(DOOMED).body is not None
+    with pytest.raises(ValueError, match="verdict_retention_days"):
+        Settings(retention_days=90, verdict_retention_days=30)
+
+
+def test_delete_over_http(ledger):
+    api = make_caller(ledger, api_keys=KEYS)
+    live_a_full_life(ledger, DOOMED)
+    assert_typed(api.call("DELETE", f"/v1/videos/{DOOMED}", headers={"x-api-key": "read-secret"}), 403, "FORBIDDEN")
+    done = api.call("DELETE", f"/v1/videos/{DOOMED}", headers=ADMIN)
+    assert done.status_code == 200
+    assert done.json()["removed"]["verdicts"] == 1
+    assert_typed(api.get(f"/v1/videos/{DOOMED}", headers=ADMIN), 404, "UNKNOWN_VIDEO")
+    assert_typed(api.call("DELETE", f"/v1/videos/{DOOMED}", headers=ADMIN), 404, "UNKNOWN_VIDEO")
+    assert_typed(api.call("DELETE", "/v1/videos/..%2Fetc", headers=ADMIN), 404, "NOT_FOUND")
+    assert_typed(api.call("DELETE", "/v1/videos/a%00b", headers=ADMIN), 404, "UNKNOWN_VIDEO")
+    assert ledger.audit_entries()[0].actor.startswith("key:settings:")
+
+
+def test_without_a_broker_only_the_ledger_is_asked(ledger):
+    live_a_full_life(ledger, DOOMED)
+    assert forget_video(ledger, None, DOOMED, actor="x").messages == 0
