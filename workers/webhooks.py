@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,48 +14,14 @@ import structlog
 
 from . import tracing
 from .egress import checked_address, pinned_request
-from .errors import SettingsError, SourceNotAllowedError, WorkerError
+from .errors import SourceNotAllowedError, WorkerError
 from .ledger import Ledger, OutboxEvent
 from .metrics import Metrics
 from .settings import Settings
+from .signatures import secret_bytes, sign
 
 log = structlog.get_logger(__name__)
-TOLERANCE_SECONDS: Final = 300
 _MAX_BACKOFF_SECONDS: Final = 3600.0
-
-
-def secret_bytes(secret: str) -> bytes:
-    """The key inside `whsec_<base64>`.
-
-    Raises:
-        SettingsError: it is not base64 or shorter than 24 bytes.
-    """
-    try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError) as err:
-        raise SettingsError("VERIFRAME_WEBHOOK_SECRET must be whsec_<base64>") from err
-    if len(key) < 24:
-        raise SettingsError(f"VERIFRAME_WEBHOOK_SECRET must hold at least 24 bytes, got {len(key)}")
-    return key
-
-
-def sign(body: bytes, *, event_id: str, timestamp: int, key: bytes) -> str:
-    """One signature, `v1,<base64 HMAC-SHA256 of id.timestamp.body>`."""
-    signed = f"{event_id}.{timestamp}.".encode() + body
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-
-
-def verify(body: bytes, *, headers: dict[str, str], keys: Sequence[bytes], now: float | None = None) -> bool:
-    """What a receiver does: right signature under any active key, and not older (or newer) than five minutes."""
-    try:
-        event_id, timestamp = headers["webhook-id"], int(headers["webhook-timestamp"])
-        given = headers["webhook-signature"].split()
-    except (KeyError, ValueError):
-        return False
-    if abs((time.time() if now is None else now) - timestamp) > TOLERANCE_SECONDS:
-        return False
-    expected = [sign(body, event_id=event_id, timestamp=timestamp, key=key) for key in keys]
-    return any(hmac.compare_digest(mine, theirs) for mine in expected for theirs in given)
 
 
 def traceparent_of(event: OutboxEvent) -> str | None:

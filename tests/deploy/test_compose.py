@@ -21,7 +21,7 @@ from workers.embedded import server_binary
 from workers.errors import BrokerUnavailableError
 from workers.settings import load_settings
 from workers.web.auth import parse_keys
-from workers.webhooks import secret_bytes
+from workers.signatures import secret_bytes
 
 ONE_SHOT = {"migrate", "objects-volume"}
 WITHOUT_A_SHELL = {"broker-exporter"}

@@ -15,7 +15,8 @@ from workers.ledger import Claim, Ledger, Submission, VerdictRecord
 from workers.messages import EnqueueRequest
 from workers.metrics import Metrics
 from workers.settings import Settings
-from workers.webhooks import WebhookSender, secret_bytes, sign, verify
+from workers.signatures import secret_bytes, sign, verify
+from workers.webhooks import WebhookSender
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 

@@ -1,0 +1,271 @@
+"""A small typed client of the HTTP API, for platforms that write Python: submit, wait, read, check a webhook. Needs httpx alone.
+
+with VeriframeClient("https://veriframe.example", api_key=key) as veriframe:
+veriframe.submit("vid_123", source="s3://uploads/vid_123.mp4")
+outcome = veriframe.wait("vid_123", seconds=300)
+print(outcome.verdict, outcome.p_fake, outcome.sentence)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+from urllib.parse import quote
+
+import httpx
+
+from .errors import WorkerError
+from .signatures import secret_bytes, verify
+
+Word = Literal["authentic", "suspicious", "manipulated", "inconclusive"]
+State = Literal["queued", "processing", "complete", "failed"]
+_TRIES: Final = 4
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+_WAIT_SECONDS: Final = (0.5, 10.0)
+"""First and longest pause between two looks at a video that is not finished."""
+
+
+class ApiError(WorkerError):
+    """Raised when the API refuses a request, or cannot be reached."""
+
+    code = "API_REFUSED"
+
+    def __init__(self, message: str, *, api_code: str, status: int | None = None, may_retry: bool = False) -> None:
+        super().__init__(message)
+        self.api_code = api_code
+        """The code that the API gave, or `UNREACHABLE`, `TIMEOUT`, `UNKNOWN_SCHEMA`."""
+        self.status = status
+        """HTTP status; None when there was no answer."""
+        self.may_retry = may_retry
+        """Whether the same request may succeed later."""
+
+
+class ForgedWebhookError(WorkerError):
+    """Raised when a webhook's signature is wrong, missing, or older than five minutes."""
+
+    code = "FORGED_WEBHOOK"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A video that the service has on record."""
+
+    video_id: str
+    job_id: str
+    created: bool
+    """False when the same video was submitted before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One `verdict/1` object. A failure is a state with a code, never a score."""
+
+    video_id: str
+    job_id: str | None
+    state: State
+    verdict: Word | None
+    p_fake: float | None
+    """Calibrated P(fake); None unless it was measured."""
+    sentence: str | None
+    reason_codes: tuple[str, ...]
+    error_code: str | None
+    retryable: bool
+    """Whether a failed video may be submitted again."""
+    revision: int
+    body: Mapping[str, Any] = field(repr=False)
+    """The whole object."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self.state in ("complete", "failed")
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        """Read a `verdict/1` object.
+
+        Raises:
+            ApiError: it is none.
+        """
+        try:
+            if body["schema"] != "verdict/1":
+                raise ApiError(f"expected schema 'verdict/1', got {body['schema']!r:.40}; update the client", api_code="UNKNOWN_SCHEMA")
+            error, score = body.get("error") or {}, body.get("score") or {}
+            return cls(
+                video_id=body["video_id"],
+                job_id=body.get("job_id"),
+                state=body["state"],
+                verdict=body.get("verdict"),
+                p_fake=score.get("p_fake"),
+                sentence=body.get("sentence"),
+                reason_codes=tuple(body.get("reason_codes") or ()),
+                error_code=error.get("code"),
+                retryable=bool(error.get("retryable", False)),
+                revision=body.get("revision", 1),
+                body=body,
+            )
+        except (KeyError, TypeError, AttributeError) as err:
+            raise ApiError(f"the answer is no verdict/1 object ({type(err).__name__}: {err})", api_code="UNKNOWN_SCHEMA") from err
+
+
+def read_webhook(
+    body: bytes, *, headers: Mapping[str, str], secret: str, previous_secret: str | None = None, now: float | None = None
+) -> Outcome:
+    """Check a webhook of ours and read the outcome in it.
+
+    Args:
+        body: the raw request body, before any parsing.
+        headers: of the request; names in any case.
+        secret: the `whsec_...` secret that the service signs with.
+        previous_secret: the one before, during a rotation.
+        now: seconds since the epoch; the clock by default.
+
+    Raises:
+        ForgedWebhookError: do not trust it; answer 400.
+        ApiError: it is signed but not of this schema.
+    """
+    keys = [secret_bytes(each) for each in (secret, previous_secret) if each is not None]
+    if not verify(body, headers={name.lower(): value for name, value in headers.items()}, keys=keys, now=now):
+        raise ForgedWebhookError("the webhook's signature does not fit its body, or it is older than five minutes")
+    data = json.loads(body).get("data")
+    return Outcome.from_body(data if isinstance(data, dict) else {})
+
+
+class VeriframeClient:
+    """One service. Thread-safe as httpx is; use it as a context manager or call `close`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        seconds: float = 10.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare a client; nothing is sent yet.
+
+        Args:
+            base_url: of the API, `https://veriframe.example`.
+            api_key: goes into `X-API-Key`.
+            seconds: time limit of one request.
+            transport: another httpx transport, for tests and proxies.
+            sleep: how to pause between tries.
+        """
+        headers = {"X-API-Key": api_key} if api_key else {}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=seconds, transport=transport)
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(
+        self,
+        video_id: str,
+        *,
+        source: str | None = None,
+        lane: Literal["urgent", "default", "bulk"] | None = None,
+        callback_url: str | None = None,
+        content_sha256: str | None = None,
+        attributes: Mapping[str, str | int | float | bool | None] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Accepted:
+        """Hand a video over; when it returns, the video is safe. Sending the same twice is harmless: it is one job.
+
+        Raises:
+            ApiError: refused, or the service stayed away for all tries.
+        """
+        request = {
+            "video_id": video_id,
+            "source": source,
+            "lane": lane,
+            "callback_url": callback_url,
+            "content_sha256": content_sha256,
+            "attributes": dict(attributes) if attributes else None,
+        }
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        payload = {name: value for name, value in request.items() if value is not None}
+        answer = self._ask("POST", "/v1/videos", json=payload, headers=headers)
+        return Accepted(video_id=answer["video_id"], job_id=answer["job_id"], created=answer["created"])
+
+    def outcome(self, video_id: str) -> Outcome:
+        """The newest outcome of a video, finished or not. Raises `ApiError`."""
+        return Outcome.from_body(self._ask("GET", f"/v1/videos/{quote(video_id, safe='')}"))
+
+    def wait(self, video_id: str, *, seconds: float = 600.0) -> Outcome:
+        """Look until the video is finished; better still is a webhook.
+
+        Raises:
+            ApiError: it was not finished in time (`TIMEOUT`), or a look was refused.
+        """
+        waited, pause = 0.0, _WAIT_SECONDS[0]
+        while True:
+            outcome = self.outcome(video_id)
+            if outcome.is_finished:
+                return outcome
+            if waited >= seconds:
+                raise ApiError(f"{video_id} is still {outcome.state} after {seconds:g} s", api_code="TIMEOUT", may_retry=True)
+            pause = min(pause, max(seconds - waited, 0.01))
+            self._sleep(pause)
+            waited, pause = waited + pause, min(_WAIT_SECONDS[1], pause * 1.5)
+
+    def evidence(self, video_id: str) -> dict[str, Any]:
+        """The `evidence/1` object of the newest outcome. Raises `ApiError`."""
+        return self._ask("GET", f"/v1/videos/{quote(video_id, safe='')}/evidence")
+
+    def verdicts(self, *, verdict: Word | None = None, page: int = 100) -> Iterator[Outcome]:
+        """All verdicts, newest first, page by page. Raises `ApiError`."""
+        cursor: int | None = None
+        while True:
+            given = {"limit": page, "verdict": verdict, "cursor": cursor}
+            answer = self._ask("GET", "/v1/verdicts", params={name: value for name, value in given.items() if value is not None})
+            yield from map(Outcome.from_body, answer["verdicts"])
+            cursor = answer["next_cursor"]
+            if cursor is None:
+                return
+
+    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """One request, tried again while the service says that it is busy or does not answer."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                response = self._http.request(method, path, **options)
+            except httpx.TransportError as err:
+                error = ApiError(
+                    f"no answer from {self._http.base_url.host} ({type(err).__name__})", api_code="UNREACHABLE", may_retry=True
+                )
+                pause = 2.0 ** (attempt - 1)
+            else:
+                if response.is_success:
+                    return dict(response.json())
+                error = _refusal(response)
+                pause = _pause(response, attempt)
+                if response.status_code not in (429, 502, 503, 504):
+                    raise error
+            if attempt == _TRIES:
+                raise error
+            self._sleep(min(pause, _LONGEST_PAUSE_SECONDS))
+        raise AssertionError("the last try returns or raises")
+
+
+def _refusal(response: httpx.Response) -> ApiError:
+    try:
+        body = response.json()
+        return ApiError(body["message"], api_code=body["code"], status=response.status_code, may_retry=bool(body["retryable"]))
+    except (ValueError, KeyError, TypeError):
+        return ApiError(f"the API answered {response.status_code}", api_code="HTTP_ERROR", status=response.status_code)
+
+
+def _pause(response: httpx.Response, attempt: int) -> float:
+    told = response.headers.get("retry-after", "")
+    return float(told) if told.isdigit() else 2.0 ** (attempt - 1)
