@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -62,24 +63,35 @@ def test_a_track_of_the_fewest_looks_is_one_window_and_a_shorter_one_says_nothin
     assert detector.track_logits(crops[1:], [FACE] * (MIN_LOOKS - 1)) is None
 
 
-def test_a_face_that_moves_as_a_whole_does_not_count_as_changing(bundle: Bundle) -> None:
-    rng = np.random.default_rng(1)
+def blurred(rng: np.random.Generator) -> np.ndarray:
     low = rng.integers(0, 255, (14, 14, 3), dtype=np.uint8)
-    base = np.kron(low, np.ones((8, 8, 1), np.uint8))
-    still = [base] * 6
-    shifted = [np.roll(base, 3 * i, axis=1) for i in range(6)]
-    moved = [FACE + np.array([3 * i / 112, 0], np.float32) for i in range(6)]
-    changing = [picture(rng) for _ in range(6)]
+    return cv2.resize(low, (112, 112), interpolation=cv2.INTER_CUBIC)
+
+
+def test_a_photograph_moved_across_the_screen_says_nothing_and_a_changing_face_is_scored(bundle: Bundle) -> None:
+    rng = np.random.default_rng(1)
+    base = blurred(rng)
+    shifted = [np.roll(base, 3 * i, axis=1) for i in range(8)]
+    moved = [FACE + np.array([3 * i / 112, 0], np.float32) for i in range(8)]
     detector = load_track_detector(bundle)
 
-    z_still, z_moved, z_changing = (
-        float(values[0])
-        for crops, points in ((still, [FACE] * 6), (shifted, moved), (changing, [FACE] * 6))
-        if (values := detector.track_logits(crops, points)) is not None
-    )
+    assert detector.track_logits([base] * 8, [FACE] * 8) is None
+    assert detector.track_logits(shifted, moved) is None
+    assert detector.track_logits([blurred(rng) for _ in range(8)], [FACE] * 8) is not None
 
-    assert z_still > z_changing
-    assert z_moved > z_changing
+
+def test_a_face_that_changes_less_gets_the_higher_logit_from_a_line_that_says_so(bundle: Bundle) -> None:
+    rng = np.random.default_rng(2)
+    base = blurred(rng).astype(np.float32)
+    others = [blurred(rng).astype(np.float32) for _ in range(8)]
+
+    def logit(strength: float) -> float:
+        crops = [np.asarray((1 - strength) * base + strength * other, np.uint8) for other in others]
+        values = load_track_detector(bundle).track_logits(crops, [FACE] * 8)
+        assert values is not None
+        return float(values[0])
+
+    assert logit(0.3) > logit(0.9)
 
 
 def test_crops_of_another_size_and_crop_bundles_are_refused(bundle: Bundle) -> None:
