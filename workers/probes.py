@@ -45,6 +45,8 @@ def serve_probes(probes: Probes, *, host: str, port: int, metrics: Metrics) -> T
     """
 
     class Handler(BaseHTTPRequestHandler):
+        wbufsize = -1  # head and page leave together, not as two packets that wait for each other
+
         def do_GET(self) -> None:
             if self.path == "/metrics":
                 page, content_type = metrics.expose(self.headers.get("Accept"))

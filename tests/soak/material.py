@@ -57,9 +57,14 @@ class Material:
             if kind.broken:
                 self._files[kind.name].write_bytes(self._files[kind.name].read_bytes()[:3000])
 
-    def upload(self) -> tuple[str, Kind]:
-        """(video ID, kind) of a new file in the media folder."""
-        [kind] = self._rng.choices(self._mix, weights=[kind.share for kind in self._mix])
+    @property
+    def heaviest(self) -> Kind:
+        """The kind that takes the most memory: pixels and faces."""
+        return max(self._mix, key=lambda kind: (kind.height_px, kind.num_faces))
+
+    def upload(self, kind: Kind | None = None) -> tuple[str, Kind]:
+        """(video ID, kind) of a new file in the media folder; without a kind one is drawn from the mix."""
+        kind = kind or self._rng.choices(self._mix, weights=[each.share for each in self._mix])[0]
         self._made += 1
         video_id = f"{kind.name}-{self._made:06d}"
         shutil.copy(self._files[kind.name], self._media / f"{video_id}.mp4")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.chaos.report import Report
 from tests.chaos.world import PYTHON, World, percentile
 from tests.integration.servers import free_port
-from tests.soak.material import MIX, SMALL_MIX, Material
+from tests.soak.material import MIX, SMALL_MIX, Kind, Material
 from tests.soak.watch import Watch, growth, slope_per_hour
 from workers.forecast import MediaSums, fit
 from workers.messages import enqueue_message, parse_enqueue
@@ -28,6 +28,7 @@ class Plan:
 
     steady_seconds: float
     warm_videos: int
+    warm_rounds: int
     calibration_videos: int
     every_seconds: float
     load: float = 0.7
@@ -56,8 +57,7 @@ class Soak:
     def play(self) -> None:
         for number in range(_WORKERS):
             self.add_worker(f"worker-{number}")
-        self.submit(self.plan.warm_videos)
-        self.wait_idle(seconds=300)
+        self.warm_up()
         self.say("measuring the capacity ...")
         rate = self.calibrate()
         self.watch.start()
@@ -80,11 +80,22 @@ class Soak:
         env = {**self.world.env, "VERIFRAME_METRICS_PORT": str(self.ports[name])}
         self.world.fleet.add(name, [PYTHON, "-m", "workers", "worker"], env)
 
-    def submit(self, count: int) -> None:
+    def warm_up(self) -> None:
+        """Some of everything, then the heaviest in every slot at once, several times.
+
+        The allocator keeps what it once had: memory climbs until the worst moment has come, and that is no leak.
+        """
+        self.submit(self.plan.warm_videos)
+        heaviest = self.material.heaviest
+        for _ in range(self.plan.warm_rounds):
+            self.submit(2 * _WORKERS * self.world.settings.concurrency, kind=heaviest)
+            self.wait_idle(seconds=600)
+
+    def submit(self, count: int, *, kind: Kind | None = None) -> None:
         for _ in range(count):
-            video_id, kind = self.material.upload()
+            video_id, kind_of = self.material.upload(kind)
             if self.rng.random() < 0.5:
-                request = parse_enqueue({"video_id": video_id, "media": kind.hint})
+                request = parse_enqueue({"video_id": video_id, "media": kind_of.hint})
                 self.client.lpush("default", enqueue_message(request))
             else:
                 self.world.post([video_id])
@@ -128,13 +139,20 @@ class Soak:
         while not self.world.leased_by(member.pid) and time.monotonic() < end:
             time.sleep(0.05)
         held = len(self.world.leased_by(member.pid))
-        told = time.monotonic()
+        assert member.process is not None
+        process, told, gone = member.process, time.monotonic(), [0.0]
+
+        def wait() -> None:
+            process.wait()
+            gone[0] = time.monotonic() - told
+
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
         self.world.fleet.kill(member, number=signal.SIGTERM, group=False)
         self.load(rate, seconds=5.0 if self.plan.smoke else 30.0)
-        assert member.process is not None
-        member.process.wait(timeout=self.world.settings.exit_seconds + 60)
+        waiting.join(timeout=self.world.settings.exit_seconds + 60)
         self.ports.pop("worker-0", None)
-        return {"held": held, "exit_seconds": time.monotonic() - told, "returncode": member.process.returncode}
+        return {"held": held, "exit_seconds": gone[0] if not waiting.is_alive() else float("inf"), "returncode": process.returncode or 0}
 
     def wait_idle(self, *, seconds: float) -> bool:
         return self.world.wait_finished(len(self.accepted), seconds=seconds)
@@ -156,6 +174,7 @@ class Soak:
         report.at_most("videos lost, scale-down under load included", lost, "videos", 0)
         report.at_most("scale-down: work left after ten minutes", 0 if drained else 1, "", 0)
         report.add("scale-down: videos held when told", scaled["held"], "videos", goal=">= 1", passed=scaled["held"] >= 1)
+        report.at_most("scale-down: gone after", scaled["exit_seconds"], "s", self.world.settings.exit_seconds + 10.0)
         report.at_most("scale-down: exit status", scaled["returncode"], "", 0)
         expired = world.query("select count(*) from events where kind in ('expired', 'poisoned')")
         report.at_most("missed heartbeats (leases that ran out)", expired[0][0], "leases", 0)
@@ -183,6 +202,8 @@ class Soak:
             grown = slope / 3600 * (looks[-1].at - looks[0].at) / size
             goal = None if self.plan.smoke else grown <= 0.03
             self.report.add(f"{name}: memory slope", slope / 1e6, "MB/h", goal="", passed=None)
+            half = slope_per_hour(looks[len(looks) // 2 :])
+            self.report.add(f"{name}: memory slope, second half", half / 1e6, "MB/h", goal="", passed=None)
             self.report.add(f"{name}: growth in the steady phase", grown * 100, "% of its size", goal="<= 3", passed=goal)
             gained = growth([look.num_files for look in looks])
             self.report.add(f"{name}: descriptors gained", gained, "files", goal="<= 4", passed=None if self.plan.smoke else gained <= 4)
