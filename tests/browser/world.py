@@ -10,9 +10,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.integration.servers import serving
-
 from builders import astronaut_pictures, write_clip
+from tests.integration.servers import serving
 from verdict_builders import made_verdict
 from workers.broker import MemoryDispatcher
 from workers.intake import Intake
