@@ -206,6 +206,7 @@ def test_verdicts_are_paged_by_cursor(api):
 
 PROTECTED = [
     ("POST", "/v1/videos", "submit"),
+    ("POST", "/v1/videos/bulk", "submit"),
     ("POST", "/v1/events/s3", "submit"),
     ("GET", "/v1/videos/a", "read"),
     ("GET", "/v1/videos/a/evidence", "read"),
@@ -216,6 +217,9 @@ PROTECTED = [
     ("GET", "/v1/videos/a/explanation/clip", "review"),
     ("GET", "/v1/jobs/a", "read"),
     ("GET", "/v1/verdicts", "read"),
+    ("GET", "/v1/reviews", "review"),
+    ("GET", "/v1/reviews/1", "review"),
+    ("POST", "/v1/reviews/1/decision", "review"),
     ("DELETE", "/v1/videos/a", "admin"),
 ]
 
@@ -238,7 +242,7 @@ def test_every_endpoint_wants_a_key_with_its_scope(ledger, method, path, scope):
 
 def test_every_v1_route_is_in_the_auth_test(api):
     routes = {
-        (method.upper(), path.replace("{video_id}", "a").replace("{job_id}", "a").replace("{shape}", "hive"))
+        (method.upper(), path.replace("{video_id}", "a").replace("{job_id}", "a").replace("{review_id}", "1").replace("{shape}", "hive"))
         for path, item in api.get("/openapi.json").json()["paths"].items()
         if path.startswith("/v1")
         for method in item

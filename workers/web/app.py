@@ -34,11 +34,13 @@ from ..messages import (
 from ..outcome import job_body
 from ..services import Control
 from . import auth, body, errors
+from .bulk import add_bulk
 from .dashboard import make_dashboard
 from .erasure import add_erasure
-from .evidence import add_evidence
+from .evidence import add_evidence, cached_json
 from .explanation import add_explanation
 from .guard import Guard
+from .review_api import add_reviews
 from .session import PREFIX
 from .shapes import add_shapes
 
@@ -108,20 +110,20 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         return JSONResponse({"accepted": jobs}, status_code=202)
 
     @app.get("/v1/videos/{video_id}", response_model=VerdictBody)
-    def get_video(video_id: str, key: auth.ApiKey = can_read) -> JSONResponse:
-        """The newest outcome of one video."""
+    def get_video(video_id: str, request: Request, key: auth.ApiKey = can_read) -> Response:
+        """The newest outcome of one video; with `If-None-Match` 304 while nothing changed."""
         job = control.ledger.latest_job(video_id, tenant=key.tenant) if len(video_id) <= _KEY_LENGTH else None
         if job is None:
             raise UnknownVideoError("no such video was submitted: check the ID, or submit it with POST /v1/videos")
-        return JSONResponse(job_body(job))
+        return cached_json(request, job_body(job))
 
     @app.get("/v1/jobs/{job_id}", response_model=VerdictBody)
-    def get_job(job_id: str, key: auth.ApiKey = can_read) -> JSONResponse:
+    def get_job(job_id: str, request: Request, key: auth.ApiKey = can_read) -> Response:
         """One job's outcome."""
         job = control.ledger.job(job_id, tenant=key.tenant) if len(job_id) == 32 else None
         if job is None:
             raise UnknownVideoError("no such job")
-        return JSONResponse(job_body(job))
+        return cached_json(request, job_body(job))
 
     @app.get("/v1/verdicts")
     def list_verdicts(
@@ -140,6 +142,8 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
     add_evidence(app, control.ledger, can_read=can_read, can_review=can_review)
     add_shapes(app, control.ledger, can_read=can_read)
     add_explanation(app, control, can_review=can_review)
+    add_reviews(app, control, can_review=can_review)
+    add_bulk(app, lambda submissions, key: accept(submissions, key=key), can_submit=can_submit)
     add_erasure(app, control, can_admin=Depends(keys.require("admin")))
     _add_probes(app, control, extra_health)
     _mount_dashboard(app, control, keys)

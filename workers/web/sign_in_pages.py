@@ -46,7 +46,7 @@ def _add_key_login(app: FastAPI, desk: Desk, *, keys: Keyring) -> None:
     @app.post("/login")
     def log_in(request: Request, name: _Text = "", key: _Text = "", following: _Text = "") -> Response:
         reviewer = reviewer_name(name)
-        shown = {"following": following, "has_keys": not keys.is_open}
+        shown: dict[str, Any] = {"following": following, "has_keys": not keys.is_open}
         if reviewer is None:
             return _page(request, status=422, problem="A name has letters, digits and . _ @ - only.", **shown)
         found = keys.find(key)
