@@ -112,6 +112,7 @@ class Settings(BaseSettings):
     webhook_private_hosts: tuple[str, ...] = Field((), description="`host:port` pairs that may resolve to private addresses")
     webhook_tries: Count = Field(5, description="Deliveries before an event becomes a dead letter")
     webhook_seconds: Seconds = Field(10.0, description="Time limit of one delivery")
+    webhook_parallel: Count = Field(16, description="Deliveries at once, by the leading janitor; receivers see them in any order")
     webhook_backoff_seconds: Seconds = Field(5.0, description="First pause between tries; doubles, plus jitter")
 
     # servers

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -57,21 +58,29 @@ class WebhookSender:
         self._keys = [secret_bytes(secret.get_secret_value()) for secret in secrets if secret is not None]
         self._client = httpx.Client(trust_env=False, timeout=settings.webhook_seconds, follow_redirects=False)
         self._private_hosts: Collection[str] = settings.webhook_private_hosts
+        # one request after the other would bound the whole service at one over the receiver's answer time
+        self._pool = ThreadPoolExecutor(settings.webhook_parallel, thread_name_prefix="webhook")
 
     def close(self) -> None:
-        """Close the connections."""
+        """End the running requests and close the connections."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
         self._client.close()
 
     def deliver_due(self, *, page: int = 32) -> int:
         """Deliver what is due; gives the number of tries made."""
         hold = self._settings.webhook_seconds * 2 + 5
         events = self._ledger.due_events(page=page, hold_seconds=hold)
-        for event in events:
-            self.deliver(event)
+        # only the requests run beside each other; the ledger hears of them one by one, from this thread
+        for event, answer in zip(events, self._pool.map(self._try, events), strict=True):
+            self._settle(event, answer)
         return len(events)
 
     def deliver(self, event: OutboxEvent) -> bool:
         """Try one event; a failure is postponed with back-off, the last one becomes a dead letter."""
+        return self._settle(event, self._try(event))
+
+    def _try(self, event: OutboxEvent) -> int | Exception:
+        """Ask the receiver once; its status, or why there is none."""
         with tracing.span(
             "veriframe webhook",
             traceparent=traceparent_of(event),
@@ -80,25 +89,28 @@ class WebhookSender:
             event=event.kind,
             attempt=event.tries,
         ) as opened:
-            return self._deliver(event, opened)
+            try:
+                status = self._post(event, traceparent=opened.traceparent)
+            except (httpx.HTTPError, WorkerError) as err:
+                opened.failed(type(err).__name__)
+                return err
+            opened.note(status=status)
+            return status
 
-    def _deliver(self, event: OutboxEvent, opened: tracing.OpenSpan) -> bool:
-        try:
-            status = self._post(event, traceparent=opened.traceparent)
-        except SourceNotAllowedError as err:
-            self._give_up(event, code="WEBHOOK_NOT_ALLOWED", message=str(err))
+    def _settle(self, event: OutboxEvent, answer: int | Exception) -> bool:
+        if isinstance(answer, SourceNotAllowedError):
+            self._give_up(event, code="WEBHOOK_NOT_ALLOWED", message=str(answer))
             return False
-        except (httpx.HTTPError, WorkerError) as err:
-            return self._failed(event, f"{type(err).__name__}")
-        opened.note(status=status)
-        if 200 <= status < 300:
+        if isinstance(answer, Exception):
+            return self._failed(event, type(answer).__name__)
+        if 200 <= answer < 300:
             self._ledger.delivered(event)
             self._metrics.webhook_deliveries.labels(outcome="delivered").inc()
             return True
-        if status == 410:
+        if answer == 410:
             self._give_up(event, code="WEBHOOK_GONE", message="the receiver answered 410: it wants no more events")
             return False
-        return self._failed(event, f"status {status}")
+        return self._failed(event, f"status {answer}")
 
     def _post(self, event: OutboxEvent, *, traceparent: str | None) -> int:
         body, timestamp = cloud_event(event), int(time.time())

@@ -136,3 +136,30 @@ def test_an_inside_address_is_never_called(receiver):
     assert receiver.requests == []
     assert [letter["code"] for letter in ledger.list_dead_letters()] == ["WEBHOOK_NOT_ALLOWED"]
     ledger.close()
+
+
+@pytest.mark.parametrize("receiver", [[204]], indirect=True)
+def test_a_slow_receiver_holds_up_its_own_events_only(receiver):
+    """Two requests meet at the receiver: they can only both be answered when they were under way together."""
+    ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")
+    for name in ("vid_2", "vid_3"):
+        job = ledger.submit(Submission(request=EnqueueRequest(video_id=name), door="cli")).ledger_id
+        claim = ledger.claim(job, owner="w", lease_seconds=60)
+        assert isinstance(claim, Claim)
+        record = VerdictRecord(
+            content_sha256=name * 10, bundle_set="b", policy="p", verdict="authentic", p_fake=0.1, body={"video_id": name}
+        )
+        ledger.commit_verdict(claim, verdict=record, urls=[f"http://127.0.0.1:{receiver.port}/hook"])
+    meeting = threading.Barrier(3)
+    running, metrics = sender(ledger, receiver.port, webhook_parallel=3)
+    real = running._post
+
+    def meet(event, **options):
+        meeting.wait(timeout=60)
+        return real(event, **options)
+
+    running._post = meet
+    assert running.deliver_due() == 3
+    running.close()
+    assert metrics.registry.get_sample_value("veriframe_webhook_deliveries_total", {"outcome": "delivered"}) == 3
+    assert ledger.due_events(page=9, hold_seconds=1) == []
