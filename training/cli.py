@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,14 +17,17 @@ from detect_core.bundle import Bundle, load_bundle, load_net
 from detect_core.errors import DetectCoreError
 
 from .errors import DataError
+from .manifest_cli import manifest_app
 
 if TYPE_CHECKING:
     from .video_scores import VideoLogits
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate, calibrate and export detectors.")
+app.add_typer(manifest_app, name="manifest")
 console = Console()
 
 FacesOption = Annotated[Path | None, typer.Option("--faces", help="Folder of face crops with index.csv.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Manifest (see `manifest build`), or the folder of a data set.")]
 VideosOption = Annotated[Path | None, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Where faces cut from videos are kept.")]
 THREADS_HELP = "CPU threads of the training; all cores by default."
@@ -49,14 +52,17 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change one setting: key=value.")] = None,
     faces: FacesOption = None,
     videos: VideosOption = None,
+    data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<recipe> by default. A killed run continues there.")] = None,
     cache: CacheOption = Path("runs/cache"),
     threads: Annotated[int | None, typer.Option(help=THREADS_HELP)] = None,
+    tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard events into the run folder.")] = False,
 ) -> None:
     """Train one recipe."""
     import torch
 
-    from .material import load_material
+    from .manifest_data import gather
+    from .progress import Progress
     from .recipe import Context, run_recipe
     from .recipes import get_recipe
 
@@ -64,10 +70,11 @@ def run(
         torch.set_num_threads(threads)
     chosen = get_recipe(recipe)
     settings = chosen.settings(preset, set_ or [])
-    material = load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=console.print)
+    material = gather(faces=faces, videos=videos, data=data, cache=cache, say=console.print)
     run_dir = out or Path("runs") / recipe
     console.print(f"{recipe} ({preset}) on {material.description}; run folder {run_dir}")
-    outcome = run_recipe(chosen, Context(settings, material, run_dir, on_log=_print_row))
+    with Progress(settings, console) as progress:
+        outcome = run_recipe(chosen, Context(settings, material, run_dir, on_log=progress, tensorboard=tensorboard))
     console.print_json(json.dumps(dict(outcome.metrics)))
     console.print(f"finished: {', '.join(str(run_dir / name) for name in outcome.artefacts)}")
 
@@ -225,10 +232,6 @@ def _content_hash(scored: Sequence[VideoLogits]) -> str:
     """Names the videos and splits that a calibration stands on."""
     lines = sorted(f"{video.file} {video.label} {video.split}" for video in scored)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _print_row(row: dict[str, Any]) -> None:
-    console.print(" ".join(f"{key}={value}" for key, value in row.items()), highlight=False)
 
 
 def main() -> None:

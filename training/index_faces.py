@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,35 +28,47 @@ def read_faces(root: Path | str, *, keep: Callable[[FaceRow], bool] = lambda _ro
     index = root / "index.csv"
     if not index.is_file():
         raise DataError(f"tried to read face crops from {root}: no index.csv there; give the folder that holds it")
-    crops, landmarks, rows = [], [], []
-    split_of_group: dict[str, str] = {}
     with index.open(newline="") as handle:
         reader = csv.DictReader(handle)
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or [])]
         if missing:
             raise DataError(f"{index}: columns {', '.join(missing)} are missing; build the index again")
-        for record in reader:
-            row = FaceRow(
-                file=record["file"],
-                source=record["source"],
-                label={"real": 0, "fake": 1}.get(record["label"], -1),
-                generator=record["generator"],
-                group=record["group"],
-                split=record["split"],
-                kind="still",
-                face_px=float(record["face_px_original"]),
-            )
-            if split_of_group.setdefault(row.group, row.split) != row.split:
-                raise LeakError(f"{index}: group {row.group} stands in {split_of_group[row.group]} and {row.split}; keep a group together")
-            if not keep(row):
-                continue
-            image = cv2.imread(str(root / row.file), cv2.IMREAD_COLOR_RGB)
-            if image is None:
-                raise DataError(f"{root / row.file}: not a readable image; restore the file or take its row out of index.csv")
-            points = np.array([[record[f"{p}_x"], record[f"{p}_y"]] for p in _POINTS], np.float32)
-            box = np.array([record[k] for k in ("x1", "y1", "x2", "y2")], np.float32)
-            crop, points = cut_square(np.asarray(image, np.uint8), box, points)
-            crops.append(crop)
-            landmarks.append(points)
-            rows.append(row)
+        return read_rows(root, list(reader), origin=index, keep=keep)
+
+
+def read_rows(
+    root: Path, records: Sequence[Mapping[str, str]], *, origin: Path, keep: Callable[[FaceRow], bool] = lambda _row: True
+) -> FacePack:
+    """Cut the crops of rows that were read from `origin`.
+
+    Raises:
+        DataError: an image is missing or unreadable; the message names the file.
+        LeakError: a group stands in two splits.
+    """
+    crops, landmarks, rows = [], [], []
+    split_of_group: dict[str, str] = {}
+    for record in records:
+        row = FaceRow(
+            file=record["file"],
+            source=record["source"],
+            label={"real": 0, "fake": 1}.get(record["label"], -1),
+            generator=record["generator"],
+            group=record["group"],
+            split=record["split"],
+            kind="still",
+            face_px=float(record["face_px_original"]),
+        )
+        if split_of_group.setdefault(row.group, row.split) != row.split:
+            raise LeakError(f"{origin}: group {row.group} stands in {split_of_group[row.group]} and {row.split}; keep a group together")
+        if not keep(row):
+            continue
+        image = cv2.imread(str(root / row.file), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise DataError(f"{root / row.file}: not a readable image; restore the file or take its row out of {origin.name}")
+        points = np.array([[record[f"{p}_x"], record[f"{p}_y"]] for p in _POINTS], np.float32)
+        box = np.array([record[k] for k in ("x1", "y1", "x2", "y2")], np.float32)
+        crop, points = cut_square(np.asarray(image, np.uint8), box, points)
+        crops.append(crop)
+        landmarks.append(points)
+        rows.append(row)
     return build_pack(crops, landmarks, rows)

@@ -1,0 +1,353 @@
+"""Manifests: every published layout is read with the right polarity, nobody stands on two sides, nothing vanishes silently."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from training_faces import POINTS, drawn_face
+from typer.testing import CliRunner
+
+from builders import astronaut_pictures, flat_pictures, write_clip
+from detect_core.faces.detect import FoundFace
+from training import cli, manifest_data
+from training.errors import DataError, LeakError
+from training.layouts import Item, read_layout, recognise
+from training.manifest import BuildOptions, build_manifest, read_summary
+from training.manifest_data import gather, manifest_of, read_manifest
+from training.near_duplicates import check_near_duplicates, near_pairs, perceptual_hash
+from training.splits import assign
+
+
+class MiddleFace:
+    """A face detector that finds one face in the middle of every picture that is not flat."""
+
+    name = "middle"
+
+    def find(self, images, *, min_face_px):
+        assert min_face_px > 0
+        return [[self._face(image)] if image.std() > 5 else [] for image in images]
+
+    def refine(self, items):
+        return [[None] * len(boxes) for _, boxes in items]
+
+    @staticmethod
+    def _face(image):
+        side = image.shape[0]
+        return FoundFace(np.array([0.19, 0.19, 0.81, 0.81], np.float32) * side, POINTS * side, 0.99)
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def draw(path, rng):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), drawn_face(rng))
+
+
+def two_folders(root, count=20, *, seed=0):
+    rng = np.random.default_rng(seed)
+    for label in ("real", "fake"):
+        for i in range(count):
+            draw(root / label / f"{label}{i}.png", rng)
+    return root
+
+
+def build(root, out, detector=None, **options):
+    return build_manifest(root, out, options=BuildOptions(**options), detector=detector or MiddleFace())
+
+
+def by_file(root):
+    layout = recognise(root)
+    return layout, {item.file: item for item in read_layout(root, layout)[1]}
+
+
+def test_split_folders_are_read_by_name_and_never_by_alphabet(tmp_path):
+    touch(tmp_path, *[f"{split}/{label}/{split}{label}.jpg" for split in ("train", "valid", "test") for label in ("fake", "real")])
+    layout, items = by_file(tmp_path)
+    assert layout == "splits"
+    assert {(i.file.split("/")[1], i.label) for i in items.values()} == {("fake", 1), ("real", 0)}
+    assert {i.split for i in items.values()} == {"train", "valid", "test"}
+
+
+def test_an_outer_folder_and_deeper_generators_are_seen(tmp_path):
+    touch(tmp_path, "data/real/a.png", "data/fake/stylegan/b.png", "data/fake/c.png")
+    layout, items = by_file(tmp_path)
+    assert layout == "two_folders"
+    assert {i.file: i.generator for i in items.values()} == {"real/a.png": "", "fake/stylegan/b.png": "stylegan", "fake/c.png": "unnamed"}
+
+
+def test_faceforensics_ties_both_people_of_a_swap(tmp_path):
+    touch(
+        tmp_path,
+        "original_sequences/youtube/c23/videos/000.mp4",
+        "manipulated_sequences/Deepfakes/c23/videos/000_003.mp4",
+        "manipulated_sequences/NeuralTextures/c23/videos/003_000.mp4",
+        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABC.mp4",
+    )
+    (tmp_path / "splits").mkdir()
+    for name, pairs in (("train", [["000", "003"]]), ("val", []), ("test", [])):
+        (tmp_path / "splits" / f"{name}.json").write_text(json.dumps(pairs))
+    layout, items = by_file(tmp_path)
+    assert layout == "ffpp"
+    swap = items["manipulated_sequences/Deepfakes/c23/videos/000_003.mp4"]
+    assert (swap.label, swap.generator, swap.identities, swap.split) == (1, "Deepfakes", ("ff:000", "ff:003"), "train")
+    assert items["manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABC.mp4"].identities == ("dfd:01", "dfd:02")
+    assert items["original_sequences/youtube/c23/videos/000.mp4"].label == 0
+
+
+def test_celebdf_and_dfdc_name_their_people_and_originals(tmp_path):
+    touch(tmp_path / "c", "Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id16_0000.mp4", "YouTube-real/00007.mp4")
+    layout, items = by_file(tmp_path / "c")
+    assert layout == "celebdf"
+    assert items["Celeb-synthesis/id0_id16_0000.mp4"].identities == ("id0", "id16")
+    assert items["YouTube-real/00007.mp4"].label == 0
+    touch(tmp_path / "d", "part_0/a.mp4", "part_0/b.mp4")
+    facts = {"a.mp4": {"label": "FAKE", "split": "train", "original": "b.mp4"}, "b.mp4": {"label": "REAL", "split": "train"}}
+    (tmp_path / "d" / "part_0" / "metadata.json").write_text(json.dumps(facts))
+    layout, items = by_file(tmp_path / "d")
+    assert layout == "dfdc"
+    assert items["part_0/a.mp4"].identities == items["part_0/b.mp4"].identities == ("dfdc:b.mp4",)
+    facts["gone.mp4"] = {"label": "REAL"}
+    (tmp_path / "d" / "part_0" / "metadata.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=r"gone\.mp4, which is not there"):
+        read_layout(tmp_path / "d", "dfdc")
+
+
+def test_what_cannot_be_read_is_said_with_its_place(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        recognise(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no picture and no video"):
+        recognise(tmp_path)
+    touch(tmp_path, "stuff/a.jpg", "more/b.jpg")
+    with pytest.raises(DataError, match="no known layout"):
+        recognise(tmp_path)
+    touch(tmp_path / "x", "real/a.jpg", "fake/note.txt")
+    with pytest.raises(DataError, match="none of them fake"):
+        read_layout(tmp_path / "x", "two_folders")
+    touch(tmp_path / "y", "real/a.jpg", "fake/b.jpg", "maybe/c.jpg")
+    with pytest.raises(DataError, match="cannot tell whether it holds real or fake"):
+        read_layout(tmp_path / "y", "two_folders")
+
+
+def test_connected_people_stay_on_one_side():
+    items = [Item(f"r{i}", 0, "s", "", (f"p{i}",)) for i in range(60)]
+    items += [Item(f"f{i}", 1, "s", "g", (f"p{i}", f"p{i ^ 1}")) for i in range(60)]
+    placed = assign(items, [])
+    split_of = {}
+    for item in placed.items:
+        for person in item.identities:
+            assert split_of.setdefault(person, item.split) == item.split
+    shares = [sum(i.split == s for i in placed.items) / 120 for s in ("train", "valid", "test")]
+    assert shares == pytest.approx([0.75, 0.10, 0.15], abs=0.05)
+    assert assign(items, []).items == placed.items
+    assert assign(items, [], seed=1).items != placed.items
+
+
+def test_where_everyone_is_swapped_with_everyone_people_are_split_and_mixed_files_left_out():
+    items = [Item(f"r{i}", 0, "s", "", (f"p{i}",)) for i in range(40)]
+    items += [Item(f"f{i}-{j}", 1, "s", "g", (f"p{i}", f"p{j}")) for i in range(40) for j in range(40) if i != j]
+    placed = assign(items, [])
+    people = {s: {p for i in placed.items if i.split == s for p in i.identities} for s in ("train", "valid", "test")}
+    assert not people["train"] & people["test"]
+    assert not people["train"] & people["valid"]
+    assert len(placed.items) + len(placed.unused) == len(items)
+    assert len(placed.unused) > 100
+
+
+def test_given_splits_that_leak_are_refused_or_the_training_side_left_out():
+    items = [
+        Item(f"{s}{k}{i}", k, "d", "g" if k else "", (f"{s}{k}{i}",), s) for s in ("train", "valid", "test") for k in (0, 1) for i in (0, 1)
+    ]
+    assert len(assign(items, []).items) == 12
+    train, test = 0, 8
+    with pytest.raises(LeakError, match="nearly the same picture"):
+        assign(items, [(train, test)])
+    placed = assign(items, [(train, test)], drop_leaks=True)
+    assert [file for file, _ in placed.unused] == ["train00"]
+    assert len(placed.items) == 11
+
+
+def test_a_class_that_splitting_lost_is_named():
+    items = [Item("r", 0, "s", "", ("a",)), Item("f", 1, "s", "g", ("b",))]
+    with pytest.raises(DataError, match="after splitting there is no"):
+        assign(items, [])
+
+
+def test_hashes_see_recompression_as_the_same_and_other_faces_as_others():
+    rng = np.random.default_rng(0)
+    faces = [drawn_face(rng) for _ in range(30)]
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(faces[3], cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    again = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    smaller = cv2.resize(faces[5], (97, 97), interpolation=cv2.INTER_AREA)
+    hashes = [perceptual_hash(image) for image in (*faces, again, smaller)]
+    assert near_pairs(hashes) == [(3, 30), (5, 31)]
+    assert perceptual_hash(np.full((20, 20, 3), 90, np.uint8)) == 0
+
+
+def test_pair_search_equals_brute_force():
+    rng = np.random.default_rng(1)
+    hashes = [int(v) for v in rng.integers(0, 2**63, 60)]
+    hashes += [
+        h ^ int(sum(1 << int(b) for b in rng.choice(64, size=n, replace=False)))
+        for h, n in zip(hashes, rng.integers(0, 8, 60), strict=True)
+    ]
+    brute = [(i, j) for i in range(120) for j in range(i + 1, 120) if (hashes[i] ^ hashes[j]).bit_count() <= 4]
+    assert near_pairs(hashes) == brute
+    assert len(brute) > 20
+
+
+def test_a_pack_with_the_same_face_in_two_splits_is_refused(toy_pack):
+    import dataclasses
+
+    check_near_duplicates(toy_pack)
+    rows = [dataclasses.replace(toy_pack.rows[0], split="test", file="copy.png"), *toy_pack.rows]
+    twice = dataclasses.replace(toy_pack.take([0, *range(len(toy_pack))]), rows=tuple(rows))
+    with pytest.raises(LeakError, match=r"copy\.png"):
+        check_near_duplicates(twice)
+
+
+def test_a_folder_becomes_faces_with_labels_splits_and_points(tmp_path):
+    root = two_folders(tmp_path / "set")
+    summary = build(root, tmp_path / "m.csv")
+    assert summary["rows"] == 40
+    pack = read_manifest(tmp_path / "m.csv")
+    assert len(pack) == 40
+    assert all((row.label == 1) == row.file.startswith("fake/") for row in pack.rows)
+    assert {row.split for row in pack.rows} == {"train", "valid", "test"}
+    assert 0.2 < float(pack.landmarks[:, 0, 0].mean()) < 0.5 < float(pack.landmarks[:, 1, 0].mean()) < 0.8
+
+
+def test_whole_pictures_are_packed_as_they_are(tmp_path):
+    root = two_folders(tmp_path / "set")
+    build(root, tmp_path / "m.csv", whole=True)
+    pack = read_manifest(tmp_path / "m.csv")
+    image = cv2.cvtColor(cv2.imread(str(root / pack.rows[0].file)), cv2.COLOR_BGR2RGB)
+    packed = pack.images[0].permute(1, 2, 0).numpy()
+    expected = cv2.resize(image, packed.shape[:2])
+    assert np.abs(packed.astype(int) - expected.astype(int)).mean() < 3
+
+
+def test_near_duplicates_end_up_on_one_side(tmp_path):
+    root = two_folders(tmp_path / "set")
+    for i in range(8):
+        image = cv2.imread(str(root / "real" / f"real{i}.png"))
+        cv2.imwrite(str(root / "fake" / f"copy{i}.png"), cv2.GaussianBlur(image, (3, 3), 0))
+    summary = build(root, tmp_path / "m.csv")
+    assert summary["near_duplicates"] >= 8
+    split_of = {row.file: row.split for row in read_manifest(tmp_path / "m.csv").rows}
+    assert all(split_of[f"real/real{i}.png"] == split_of[f"fake/copy{i}.png"] for i in range(8))
+
+
+def test_broken_and_faceless_files_stop_the_build_or_are_recorded(tmp_path):
+    root = two_folders(tmp_path / "set")
+    (root / "real" / "torn.png").write_bytes(b"\x89PNG torn")
+    cv2.imwrite(str(root / "fake" / "flat.png"), np.full((80, 80, 3), 99, np.uint8))
+    with pytest.raises(DataError, match=r"2 of 42 files cannot be used \(.*flat\.png: no face was found"):
+        build(root, tmp_path / "m.csv")
+    assert not (tmp_path / "m.csv").exists()
+    summary = build(root, tmp_path / "m.csv", drop_unusable=True)
+    assert summary["rows"] == 40
+    assert {(left["file"], left["why"]) for left in summary["left_out"]} == {
+        ("fake/flat.png", "no face was found"),
+        ("real/torn.png", "not a readable picture"),
+    }
+
+
+def test_a_manifest_that_lost_rows_or_whose_files_changed_is_refused(tmp_path):
+    root = two_folders(tmp_path / "set")
+    out = tmp_path / "m.csv"
+    build(root, out)
+    whole = out.read_bytes()
+    out.write_bytes(b"\n".join(whole.splitlines()[:-3]) + b"\n")
+    with pytest.raises(DataError, match="40 rows then, 37 now"):
+        read_summary(out)
+    out.write_bytes(whole)
+    victim = root / "real" / "real3.png"
+    kept = victim.read_bytes()
+    victim.write_bytes(kept + b" ")
+    with pytest.raises(DataError, match=r"real3\.png: was changed"):
+        read_manifest(out)
+    victim.unlink()
+    with pytest.raises(DataError, match=r"real3\.png: is in the manifest and not on disk"):
+        read_manifest(out)
+    shutil.rmtree(root)
+    with pytest.raises(DataError, match="which is not there"):
+        read_manifest(out)
+    with pytest.raises(DataError, match="both must be there"):
+        read_summary(tmp_path / "none.csv")
+
+
+def test_data_may_be_a_manifest_or_a_folder_and_is_built_once(tmp_path, monkeypatch):
+    root = two_folders(tmp_path / "set")
+    monkeypatch.setattr("training.manifest_data.new_detector", MiddleFace)
+    said = []
+    first = manifest_of(root, tmp_path / "cache", said.append)
+    number = len(said)
+    assert manifest_of(root, tmp_path / "cache", said.append) == first
+    assert len(said) == number
+    material = gather(faces=None, videos=None, data=root, cache=tmp_path / "cache", say=said.append)
+    assert len(material.faces) == 40
+    with pytest.raises(DataError, match="no such file or folder"):
+        manifest_of(tmp_path / "none", tmp_path / "cache", said.append)
+
+
+def test_the_command_builds_checks_and_feeds_a_run(tmp_path, monkeypatch):
+    root = two_folders(tmp_path / "set")
+    monkeypatch.setattr("training.manifest_data.new_detector", MiddleFace)
+    runner = CliRunner()
+    out = tmp_path / "m.csv"
+    built = runner.invoke(cli.app, ["manifest", "build", str(root), "--out", str(out)])
+    assert built.exit_code == 0, built.output
+    checked = runner.invoke(cli.app, ["manifest", "check", str(out)])
+    assert checked.exit_code == 0, checked.output
+    assert "train real" in checked.output
+    ran = runner.invoke(
+        cli.app,
+        [
+            "run",
+            "autogan_cnn_raw",
+            "--preset",
+            "smoke",
+            "--data",
+            str(out),
+            "--out",
+            str(tmp_path / "run"),
+            "--threads",
+            "1",
+            "--tensorboard",
+        ],
+    )
+    assert ran.exit_code == 0, ran.output
+    assert "test_auc" in ran.output
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+
+
+def test_video_folders_go_through_the_decoder_and_face_detector_of_screening(tmp_path):
+    # Given one clip with a face per split and class, and one that shows nobody.
+    for i, split in enumerate(("train", "valid", "test")):
+        for label in ("real", "fake"):
+            folder = tmp_path / "set" / split / label
+            folder.mkdir(parents=True)
+            pictures = astronaut_pictures(10, size=(240, 180), zoom=1.0 + 0.1 * i + 0.05 * (label == "fake"))
+            write_clip(folder / f"{split}.mp4", pictures)
+    detector = manifest_data.new_detector()
+    summary = build(tmp_path / "set", tmp_path / "m.csv", detector, num_frames=4)
+    assert summary["counts"] == {f"{s} {k}": 1 for s in ("train", "valid", "test") for k in ("real", "fake")}
+    pack = read_manifest(tmp_path / "m.csv", cache_dir=tmp_path / "cache", detector=detector)
+    assert {row.kind for row in pack.rows} == {"video"}
+    assert {(row.split, row.label) for row in pack.rows} == {(s, k) for s in ("train", "valid", "test") for k in (0, 1)}
+    assert len(pack) >= 6 * 3
+    assert read_manifest(tmp_path / "m.csv", cache_dir=tmp_path / "cache").sha256() == pack.sha256()
+    # When a clip shows nobody or is torn, then the build says which.
+    write_clip(tmp_path / "set" / "train" / "real" / "empty.mp4", flat_pictures((90, 90, 90), 10))
+    (tmp_path / "set" / "test" / "fake" / "torn.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42")
+    with pytest.raises(DataError, match=r"2 of 8 files .*torn\.mp4"):
+        build(tmp_path / "set", tmp_path / "n.csv", detector)
+    summary = build(tmp_path / "set", tmp_path / "n.csv", detector, drop_unusable=True)
+    assert [left["file"] for left in summary["left_out"]] == ["test/fake/torn.mp4", "train/real/empty.mp4"]

@@ -1,0 +1,65 @@
+"""`veriframe-train manifest`: build one from a data set, look at one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+manifest_app = typer.Typer(no_args_is_help=True, help="Build and check manifests: labels, faces, splits without shared people.")
+console = Console()
+
+
+@manifest_app.command()
+def build(
+    root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option(help="CSV to write; its summary lands beside it.")],
+    layout: Annotated[str, typer.Option(help="splits, two_folders, ffpp, celebdf or dfdc; recognised by default.")] = "",
+    whole: Annotated[bool, typer.Option(help="Pictures are aligned face crops: look for no face.")] = False,
+    resplit: Annotated[bool, typer.Option(help="Forget the splits that the data set gives.")] = False,
+    drop_unusable: Annotated[bool, typer.Option(help="Leave out broken and faceless files, and record them.")] = False,
+    drop_leaks: Annotated[bool, typer.Option(help="Leave out training files that share something with held-out ones.")] = False,
+    num_frames: Annotated[int, typer.Option(help="Faces taken from each video.")] = 16,
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+) -> None:
+    """Look at every file, split by person and video, check for near-duplicates, write the manifest."""
+    from typing import cast, get_args
+
+    from .errors import ConfigError
+    from .layouts import Layout
+    from .manifest import BuildOptions, build_manifest
+    from .manifest_data import new_detector
+
+    if layout and layout not in get_args(Layout):
+        raise ConfigError(f"unknown layout {layout!r}; known: {', '.join(get_args(Layout))}")
+    options = BuildOptions(
+        layout=cast("Layout", layout) if layout else None,
+        whole=whole,
+        resplit=resplit,
+        drop_unusable=drop_unusable,
+        drop_leaks=drop_leaks,
+        seed=seed,
+        num_frames=num_frames,
+    )
+    summary = build_manifest(root, out, options=options, detector=new_detector(), say=lambda line: console.print(line, highlight=False))
+    console.print(f"{summary['rows']} rows, {len(summary['left_out'])} left out, {summary['near_duplicates']} near-duplicate pairs")
+    console.print_json(json.dumps(summary["counts"]))
+
+
+@manifest_app.command()
+def check(manifest: Annotated[Path, typer.Argument(help="A manifest CSV.")]) -> None:
+    """Verify a manifest's seal and show what it holds and what was left out."""
+    from .manifest import read_summary
+
+    summary = read_summary(manifest)
+    table = Table("split and label", "files")
+    for name, count in summary["counts"].items():
+        table.add_row(name, str(count))
+    console.print(table)
+    console.print(f"layout {summary['layout']}, {summary['near_duplicates']} near-duplicate pairs, all on one side")
+    for left in summary["left_out"]:
+        console.print(f"left out {left['file']}: {left['why']}", highlight=False)

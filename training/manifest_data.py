@@ -1,0 +1,125 @@
+"""From a manifest, or straight from a folder, to faces in memory."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError
+from .face_pack import FacePack, concatenate
+from .index_faces import read_rows
+from .manifest import BuildOptions, build_manifest, read_summary
+from .material import Material, _load_pack, _save_pack, check_splits, load_material
+from .split_videos import VideoRow
+from .video_faces import read_videos
+
+if TYPE_CHECKING:
+    from detect_core.faces.detect import FaceDetector
+
+Say = Callable[[str], None]
+
+
+def gather(*, faces: Path | None, videos: Path | None, data: Path | None, cache: Path | None, say: Say) -> Material:
+    """Everything that a run was given, as one material.
+
+    Raises:
+        DataError: nothing was given, or something cannot be read.
+        LeakError: a group stands in two splits.
+    """
+    if data is None:
+        return load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
+    pack = read_manifest(manifest_of(data, cache or Path("runs/cache"), say), cache_dir=cache, say=say)
+    mine = Material(pack, f"{len(pack)} faces of {data.name}")
+    if faces is None and videos is None:
+        return mine
+    rest = load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
+    joined = concatenate([rest.faces, pack])
+    check_splits(joined.rows)
+    return dataclasses.replace(rest, faces=joined, description=f"{rest.description}, {mine.description}")
+
+
+def manifest_of(data: Path, cache: Path, say: Say) -> Path:
+    """A manifest file as it is; of a folder the manifest in the cache, built now if need be."""
+    if data.is_file():
+        return data
+    if not data.is_dir():
+        raise DataError(f"tried to read {data}: no such file or folder; give a manifest or the folder of a data set")
+    listing = "\n".join(f"{p.relative_to(data)} {p.stat().st_size}" for p in sorted(data.rglob("*")) if p.is_file())
+    out = cache / f"manifest-{hashlib.sha256(f'{data.resolve()} {listing}'.encode()).hexdigest()[:16]}.csv"
+    if not out.is_file():
+        summary = build_manifest(data, out, options=BuildOptions(), detector=new_detector(), say=say)
+        say(f"{summary['rows']} rows: {summary['counts']}; manifest {out}")
+    return out
+
+
+def read_manifest(
+    manifest: Path, *, cache_dir: Path | None = None, detector: FaceDetector | None = None, say: Say = lambda _line: None
+) -> FacePack:
+    """All faces of a manifest; videos are decoded once per cache folder.
+
+    Raises:
+        DataError: a file is missing, changed or unusable; the message names it.
+    """
+    summary = read_summary(manifest)
+    root = Path(summary["root"])
+    if not root.is_dir():
+        raise DataError(f"{manifest}: its files lay in {root}, which is not there; mount it again or build the manifest anew")
+    cached = cache_dir / f"manifest-{summary['sha256'][:16]}-{summary['num_frames']}.safetensors" if cache_dir is not None else None
+    with manifest.open(newline="") as handle:
+        records = list(csv.DictReader(handle))
+    stills, videos = ([r for r in records if (r["kind"] == "video") is wanted] for wanted in (False, True))
+    packs = []
+    if stills:
+        _same_files(root, stills)
+        packs.append(read_rows(root, stills, origin=manifest))
+    if videos:
+        if cached is not None and cached.is_file():
+            packs.append(_load_pack(cached))
+        else:
+            packs.append(_cut_videos(root, videos, summary["num_frames"], detector or new_detector(), say))
+            if cached is not None:
+                cached.parent.mkdir(parents=True, exist_ok=True)
+                _save_pack(packs[-1], cached)
+    pack = concatenate(packs)
+    check_splits(pack.rows)
+    return pack
+
+
+def new_detector() -> FaceDetector:
+    """The face detector of screening."""
+    from detect_core.faces.detect import MtcnnFaceDetector
+
+    return MtcnnFaceDetector()
+
+
+def _cut_videos(root: Path, records: list[dict[str, Any]], num_frames: int, detector: FaceDetector, say: Say) -> FacePack:
+    rows = [VideoRow(r["file"], int(r["label"] == "fake"), r["source"], r["generator"], r["group"], r["split"]) for r in records]
+    _same_files(root, records)
+    faceless: list[str] = []
+
+    def seen(file: str, crops: int) -> None:
+        say(f"{file}: {crops} faces")
+        if not crops:
+            faceless.append(file)
+
+    pack = read_videos(root, rows, detector=detector, num_frames=num_frames, on_video=seen)
+    if faceless:
+        raise DataError(
+            f"{len(faceless)} of {len(rows)} videos show no face that can be followed, first {root / faceless[0]}; "
+            "build the manifest again with --drop-unusable, so that the run knows what it works on"
+        )
+    return pack
+
+
+def _same_files(root: Path, records: list[dict[str, Any]]) -> None:
+    for record in records:
+        path = root / record["file"]
+        if not path.is_file():
+            raise DataError(f"{path}: is in the manifest and not on disk; restore the file or build the manifest again")
+        with path.open("rb") as handle:
+            if hashlib.file_digest(handle, "sha256").hexdigest() != record["sha256"]:
+                raise DataError(f"{path}: was changed after the manifest was built; restore the file or build the manifest again")

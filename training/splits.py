@@ -1,0 +1,154 @@
+"""Train, valid and test without a shared person, video or near-duplicate; the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from .errors import DataError, LeakError
+from .layouts import Item
+
+SHARES: Final = {"train": 0.75, "valid": 0.10, "test": 0.15}
+_ONE_LUMP: Final = 0.5
+"""When one connected set of people holds more than this share of all files, people are split and mixed files left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Items with a split, the group that each belongs to, and what could not be placed."""
+
+    items: tuple[Item, ...]
+    groups: tuple[str, ...]
+    """Whoever shares a group shares a split."""
+    unused: tuple[tuple[str, str], ...]
+    """(file, why) of items that stand between two splits."""
+
+
+def assign(items: Sequence[Item], near: Sequence[tuple[int, int]], *, seed: int = 0, drop_leaks: bool = False) -> Assigned:
+    """Give every item a split.
+
+    Splits that the data set gives are kept and checked. Otherwise connected items (same identity, near-duplicates) go to
+    one split; where nearly everything is connected, as in Celeb-DF where everyone is swapped with everyone, identities
+    are split and items of two splits left out, and said so.
+
+    Args:
+        items: to be placed.
+        near: index pairs of near-duplicates.
+        seed: another one gives other splits.
+        drop_leaks: leave out training items that share something with a held-out one, instead of refusing.
+
+    Raises:
+        LeakError: given splits share an identity or a near-duplicate.
+        DataError: a class would be missing in a split.
+    """
+    if all(item.split for item in items):
+        out = _checked(items, near, drop_leaks=drop_leaks)
+    else:
+        roots = _components(items, near)
+        largest = Counter(roots).most_common(1)[0][1]
+        mixed = any(len(item.identities) > 1 for item in items)
+        out = (
+            _by_identity(items, seed)
+            if mixed and largest > _ONE_LUMP * len(items) and len(items) > 3
+            else _by_component(items, roots, seed)
+        )
+    counts = Counter((item.split, item.label) for item in out.items)
+    missing = [f"{split} {'fake' if label else 'real'}" for split in SHARES for label in (0, 1) if not counts[split, label]]
+    if missing:
+        raise DataError(f"after splitting there is no {', no '.join(missing)} file; give more people, or another --seed")
+    return out
+
+
+def _components(items: Sequence[Item], near: Sequence[tuple[int, int]]) -> list[str]:
+    """Name of the connected component of every item."""
+    parent: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    def join(one: str, other: str) -> None:
+        low, high = sorted((find(one), find(other)))
+        parent[high] = low
+
+    for item in items:
+        for identity in item.identities:
+            join(item.identities[0], identity)
+    for i, j in near:
+        join(items[i].identities[0], items[j].identities[0])
+    return [find(item.identities[0]) for item in items]
+
+
+def _by_component(items: Sequence[Item], roots: Sequence[str], seed: int) -> Assigned:
+    """Components in the order of their hash, each to the split that lacks most of what it holds."""
+    holds: dict[str, Counter[int]] = defaultdict(Counter)
+    for item, root in zip(items, roots, strict=True):
+        holds[root][item.label] += 1
+    total = Counter(item.label for item in items)
+    given = {split: Counter[int]() for split in SHARES}
+    chosen: dict[str, str] = {}
+    order = sorted(holds, key=lambda root: (-sum(holds[root].values()) // 10, _hash(f"{seed} {root}")))
+    for root in order:
+
+        def lack(split: str, root: str = root) -> float:
+            return sum((SHARES[split] - given[split][label] / total[label]) * count / SHARES[split] for label, count in holds[root].items())
+
+        best = max(SHARES, key=lack)
+        chosen[root] = best
+        given[best].update(holds[root])
+    placed = tuple(replace(item, split=chosen[root]) for item, root in zip(items, roots, strict=True))
+    return Assigned(placed, tuple(roots), ())
+
+
+def _by_identity(items: Sequence[Item], seed: int) -> Assigned:
+    people = sorted({identity for item in items for identity in item.identities}, key=lambda name: _hash(f"{seed} {name}"))
+    bounds = {"test": SHARES["test"], "valid": SHARES["test"] + SHARES["valid"], "train": 1.0}
+    split_of = {name: next(s for s, b in bounds.items() if (i + 0.5) / len(people) < b) for i, name in enumerate(people)}
+    placed, groups, unused = [], [], []
+    for item in items:
+        splits = sorted({split_of[name] for name in item.identities})
+        if len(splits) > 1:
+            unused.append((item.file, f"shows people of {' and '.join(splits)}"))
+        else:
+            placed.append(replace(item, split=splits[0]))
+            groups.append("+".join(item.identities))
+    return Assigned(tuple(placed), tuple(groups), tuple(unused))
+
+
+def _checked(items: Sequence[Item], near: Sequence[tuple[int, int]], *, drop_leaks: bool) -> Assigned:
+    held_out: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        for identity in item.identities:
+            held_out[identity].add(item.split)
+    leaks: dict[int, str] = {}
+    for i, item in enumerate(items):
+        shared = [name for name in item.identities if len(held_out[name]) > 1]
+        if shared:
+            leaks[i] = f"identity {shared[0]} stands in {' and '.join(sorted(held_out[shared[0]]))}"
+    for i, j in near:
+        if items[i].split != items[j].split:
+            text = f"nearly the same picture as {items[j].file} ({items[j].split})"
+            leaks.setdefault(i, text)
+            leaks.setdefault(j, f"nearly the same picture as {items[i].file} ({items[i].split})")
+    if leaks and not drop_leaks:
+        first = next(iter(leaks))
+        raise LeakError(
+            f"the given splits leak: {len(leaks)} files, first {items[first].file} ({items[first].split}): {leaks[first]}; "
+            "build with --drop-leaks to leave the training side out, or with --resplit to split again"
+        )
+    dropped = {i for i in leaks if items[i].split == "train" or (items[i].split == "valid" and "test" in leaks[i])}
+    kept = [i for i in range(len(items)) if i not in dropped]
+    return Assigned(
+        tuple(items[i] for i in kept),
+        tuple(items[i].identities[0] for i in kept),
+        tuple((items[i].file, leaks[i]) for i in sorted(dropped)),
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
