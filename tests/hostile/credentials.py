@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.routing import Mount, Route
 
@@ -29,14 +30,6 @@ PUBLIC = frozenset(
 )
 """What a stranger may ask. A new route is not here, so it must refuse strangers."""
 STATIC = "/review/static"
-NEEDS = {
-    ("GET", "/v1/videos/{video_id}/evidence.zip"): "review",
-    ("GET", "/v1/videos/{video_id}/explanation"): "review",
-    ("POST", "/v1/videos/{video_id}/explanation"): "review",
-    ("GET", "/v1/videos/{video_id}/explanation/clip"): "review",
-}
-"""Scopes that do not follow from the method."""
-_BY_METHOD = {"GET": "read", "POST": "submit", "DELETE": "admin", "PUT": "admin", "PATCH": "admin"}
 _SECRET = "a session secret for tests, 32 characters"
 _VALUES = {"{video_id}": "vid_1", "{job_id}": "0" * 32, "{seq}": "1", "{shape}": "hive", "{token}": "guess"}
 
@@ -47,14 +40,12 @@ class Door:
 
     method: str
     path: str
+    scope: str | None
+    """What the route says it wants; None for pages and for what is public."""
 
     @property
     def is_page(self) -> bool:
         return self.path.startswith(PREFIX + "/")
-
-    @property
-    def scope(self) -> str:
-        return NEEDS.get((self.method, self.path), _BY_METHOD[self.method])
 
     @property
     def address(self) -> str:
@@ -84,8 +75,15 @@ def _walk(routes: list[object], prefix: str) -> Iterator[Door]:
         if isinstance(route, Mount) and prefix + route.path != STATIC:
             yield from _walk(route.routes, prefix + route.path)
         elif isinstance(route, Route):
+            scopes = [call.scope for call in _dependencies(getattr(route, "dependant", None)) if hasattr(call, "scope")]
             for method in (route.methods or {"GET"}) - {"HEAD"}:
-                yield Door(method, prefix + route.path)
+                yield Door(method, prefix + route.path, scopes[0] if scopes else None)
+
+
+def _dependencies(dependant: Any) -> Iterator[Any]:
+    for each in dependant.dependencies if dependant is not None else ():
+        yield each.call
+        yield from _dependencies(each)
 
 
 class Matrix:
@@ -109,7 +107,7 @@ class Matrix:
 
     def passes(self, door: Door) -> bool:
         """Whether the right key opens the door: otherwise a refusal of the others would prove nothing."""
-        status = self.api.call(door.method, door.address, headers={"x-api-key": self._keys[door.scope]}).status_code
+        status = self.api.call(door.method, door.address, headers={"x-api-key": self._keys[door.scope or "admin"]}).status_code
         return status not in (401, 403)
 
     def signed_in(self) -> int:

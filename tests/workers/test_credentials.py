@@ -27,6 +27,15 @@ def test_the_right_key_opens_each_door_of_the_api(matrix):
     assert closed == []
 
 
+def test_every_route_of_the_api_says_which_scope_it_wants(matrix):
+    wanted = {(door.method, door.path): door.scope for door in matrix.doors if not door.is_page}
+    assert None not in wanted.values(), wanted
+    assert {scope for (method, _path), scope in wanted.items() if method == "DELETE"} == {"admin"}
+    assert {scope for (_method, path), scope in wanted.items() if "review" in path or "explanation" in path} == {"review"}
+    assert wanted["POST", "/v1/videos"] == "submit"
+    assert wanted["GET", "/v1/videos/{video_id}"] == "read"
+
+
 def test_a_good_session_opens_the_pages(matrix):
     assert matrix.signed_in() == 200
 

@@ -255,3 +255,22 @@ def test_every_kind_of_body_is_valid_by_the_published_schema():
         pending_body(state="processing", job=facts),
     ):
         validate(body.to_json(), schema)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"source": "s3://bucket/a\x00b"},
+        {"source": "a\nb"},
+        {"policy": "p\x00"},
+        {"callback_url": "https://host/\x00"},
+        {"callback_url": "https://"},
+        {"attributes": {"a": float("nan")}},
+        {"attributes": {"a": float("inf")}},
+        {"attributes": {"a": "\ud800"}},
+        {"attributes": {"\udfff": 1}},
+    ],
+)
+def test_what_no_database_or_answer_could_hold_is_refused_at_the_door(fields):
+    with pytest.raises(InvalidMessageError):
+        parse_enqueue({"video_id": "a", **fields})

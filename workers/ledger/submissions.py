@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,9 @@ from ..messages.enqueue import MediaHint
 from .engine import writing
 from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
+
+_TRACE = re.compile(r"[\x21-\x7e]{1,64}")
+"""What is no trace context is forgotten: a request is not refused for it, and it must not reach a database that cannot store it."""
 
 
 def new_ledger_id() -> str:
@@ -147,7 +151,7 @@ def _job_row(submission: Submission, *, grace: float) -> dict[str, Any]:
         "policy": request.policy,
         "content_sha256": request.content_sha256,
         "attributes": json.dumps(request.attributes),
-        "trace_id": submission.trace_id,
+        "trace_id": submission.trace_id if submission.trace_id and _TRACE.fullmatch(submission.trace_id) else None,
         "door": submission.door,
         "lane": lane,
         "route": lane,

@@ -19,6 +19,8 @@ SCHEMA_VERSION: Final = 1
 VIDEO_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,128}$"
 VIDEO_ID = re.compile(VIDEO_ID_PATTERN, re.ASCII)
 _ATTRIBUTES_BYTES: Final = 4096
+_TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
+"""No control characters: Postgres stores no NUL, and one such message would hold up its whole batch."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -45,12 +47,14 @@ class EnqueueRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     video_id: str = Field(description="1-128 characters of A-Z a-z 0-9 _ -", json_schema_extra={"pattern": VIDEO_ID_PATTERN})
-    source: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = Field(
+    source: Annotated[str, StringConstraints(pattern=_TEXT_PATTERN, max_length=2048)] | None = Field(
         None, description="file, s3 or https URI; without it the service's media template is used"
     )
     lane: Lane | None = Field(None, description="urgent, default or bulk; without it the lane it was pushed on, else default")
-    policy: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(None, description="Name of a verdict policy")
-    callback_url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=2048)] | None = Field(
+    policy: Annotated[str, StringConstraints(pattern=_TEXT_PATTERN, max_length=64)] | None = Field(
+        None, description="Name of a verdict policy"
+    )
+    callback_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\x00-\x20\x7f]+$", max_length=2048)] | None = Field(
         None, description="Gets the signed verdict.completed event"
     )
     content_sha256: Sha256 | None = Field(None, description="The fetched bytes must have this SHA-256")
@@ -70,6 +74,10 @@ class EnqueueRequest(BaseModel):
     @field_validator("attributes")
     @classmethod
     def _check_attributes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError as err:  # it would be taken in and then stand in no answer of ours
+            raise ValueError("attributes must be plain JSON: no NaN, no infinity, no half of a surrogate pair") from err
         size = len(json.dumps(value))
         if size > _ATTRIBUTES_BYTES:
             raise ValueError(f"attributes may take {_ATTRIBUTES_BYTES} bytes as JSON, got {size}")

@@ -33,7 +33,7 @@ from ..messages import (
 )
 from ..outcome import job_body
 from ..services import Control
-from . import auth, body, errors
+from . import auth, body, contract, errors
 from .bulk import add_bulk
 from .dashboard import make_dashboard
 from .erasure import add_erasure
@@ -66,6 +66,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         description="Video IDs in, explained deepfake verdicts out.",
         docs_url=None,  # its page loads scripts from elsewhere; /openapi.json is served
         redoc_url=None,
+        responses=contract.ERRORS,
     )
     errors.install(app)
     _count_requests(app, control)
@@ -83,7 +84,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
             limiter.spend(key.tenant, created - len(owned))
         return outcomes
 
-    @app.post("/v1/videos", status_code=202, openapi_extra=_enqueue_schema())
+    @app.post("/v1/videos", status_code=202, openapi_extra=contract.submit_body())
     async def submit_video(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
         """Submit one video: the enqueue schema, or a CloudEvent (structured or binary)."""
         data = await body.read_json(request)
@@ -96,7 +97,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
             headers={"Location": f"/v1/videos/{video_id}"},
         )
 
-    @app.post("/v1/events/s3", status_code=202)
+    @app.post("/v1/events/s3", status_code=202, openapi_extra=contract.s3_body())
     async def take_s3_events(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
         """Take an S3- or MinIO-shaped notification."""
         data = await body.read_json(request)
@@ -191,10 +192,6 @@ def _digest(request: EnqueueRequest) -> str:
     return hashlib.sha256(json.dumps(request.model_dump(mode="json", exclude={"media"}), sort_keys=True).encode()).hexdigest()
 
 
-def _enqueue_schema() -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {body.JSON: {"schema": EnqueueRequest.model_json_schema()}}}}
-
-
 def _count_requests(app: FastAPI, control: Control) -> None:
     metrics = control.metrics
 
@@ -215,7 +212,7 @@ def _add_probes(app: FastAPI, control: Control, extra_health: Callable[[], dict[
         """This process answers."""
         return "ok"
 
-    @app.get("/readyz")
+    @app.get("/readyz", response_class=PlainTextResponse)
     def readyz() -> PlainTextResponse:
         """Broker and ledger can be reached."""
         problems = _problems(control)
@@ -232,7 +229,7 @@ def _add_probes(app: FastAPI, control: Control, extra_health: Callable[[], dict[
         facts |= sandbox_facts()
         return JSONResponse({**facts, **(extra_health() if extra_health else {})}, status_code=503 if problems else 200)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     def metrics(request: Request) -> Response:
         """Prometheus text, OpenMetrics for a reader that asks for it."""
         page, content_type = control.metrics.expose(request.headers.get("accept"))

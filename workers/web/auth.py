@@ -130,6 +130,7 @@ class Keyring:
             self._limiter.take(key.tenant)
             return key
 
+        check.scope = scope  # type: ignore[attr-defined]  # a route can be asked what it wants
         return check
 
 

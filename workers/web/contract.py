@@ -1,0 +1,64 @@
+"""What the OpenAPI document says beside the routes: one shape for every error, and the bodies that the routes read themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from ..messages import EnqueueRequest
+from .body import CLOUD_EVENT, JSON
+
+
+class ErrorBody(BaseModel):
+    """What every refusal looks like."""
+
+    code: str = Field(description="Stable, upper case")
+    message: str = Field(description="What was wrong and what to do, for people")
+    retryable: bool = Field(description="Whether the same request may succeed later")
+
+
+_REFUSED: Final[dict[str, Any]] = {"model": ErrorBody}
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    401: {**_REFUSED, "description": "No key, or one that opens nothing"},
+    403: {**_REFUSED, "description": "The key lacks the scope"},
+    422: {**_REFUSED, "description": "The request breaks its contract"},
+    429: {**_REFUSED, "description": "Too many requests, or the day's videos are used up; `Retry-After` says when"},
+    503: {**_REFUSED, "description": "Broker or ledger are away or full; nothing was taken in; `Retry-After` says when"},
+    "default": {**_REFUSED, "description": "Refused"},
+}
+
+_EVENT: Final = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {name: {"type": "string"} for name in ("specversion", "id", "source", "type", "subject", "time")},
+}
+_RECORDS: Final = {"type": "object", "required": ["Records"], "properties": {"Records": {"type": "array", "items": {"type": "object"}}}}
+
+
+def submit_body() -> dict[str, Any]:
+    """The body of `POST /v1/videos`: an enqueue request or a structured CloudEvent."""
+    return _body({JSON: _inlined(EnqueueRequest.model_json_schema()), CLOUD_EVENT: _EVENT})
+
+
+def s3_body() -> dict[str, Any]:
+    """The body of `POST /v1/events/s3`."""
+    return _body({JSON: _RECORDS})
+
+
+def _body(schemas: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in schemas.items()}}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without `$defs`: references of a part point nowhere once it is a part of a larger document."""
+    definitions = schema.get("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return resolve(definitions[str(node["$ref"]).rsplit("/", 1)[-1]])
+            return {name: resolve(value) for name, value in node.items() if name != "$defs"}
+        return [resolve(value) for value in node] if isinstance(node, list) else node
+
+    return dict(resolve(schema))
