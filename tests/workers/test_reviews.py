@@ -176,7 +176,12 @@ def test_what_would_change_is_counted(ledger):
         (row.word, row.decision): (row.num_below, row.num_between, row.num_above)
         for row in ledger.scored_words(name, review=0.4, fake=0.68)
     }
-    assert rows == {("authentic", None): (1, 1, 0), ("suspicious", None): (0, 1, 1), ("manipulated", "clean"): (0, 0, 1)}
+    assert rows == {
+        ("authentic", None): (1, 1, 0),
+        ("suspicious", None): (0, 1, 1),
+        ("manipulated", None): (0, 0, 1),
+        ("manipulated", "clean"): (0, 0, 1),
+    }
     assert sum(ledger.score_histogram(name, num_bins=10)) == 5
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Select, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, case, func, null, or_, select
 
 from .engine import reading
 from .records import VerdictRow
@@ -60,6 +60,7 @@ class ScoredWord:
 
     word: str
     decision: str | None
+    """Only those that people decided like this; None: all."""
     num_below: int
     """Below both lines."""
     num_between: int
@@ -75,6 +76,11 @@ class VerdictRevision:
     p_fake: float | None
     bundle_set: str
     created_at: float
+
+
+def _places(p_fake: ColumnElement[float | None], review: float, fake: float) -> list[ColumnElement[int]]:
+    conditions = (p_fake < review, (p_fake >= review) & (p_fake < fake), p_fake >= fake)
+    return [func.sum(case((condition, 1), else_=0)) for condition in conditions]
 
 
 def read_item(row: Any) -> ReviewItem:
@@ -252,23 +258,22 @@ class ReviewQueries:
         return (float(review), float(fake)) if review is not None and fake is not None else None
 
     def scored_words(self, bundle_set: str, *, review: float, fake: float) -> list[ScoredWord]:
-        """Verdicts of one bundle set per word, decision in force and place relative to two lines; counted from an index."""
-        p_fake = verdicts.c.p_fake
-        joined = verdicts.outerjoin(review_items, review_items.c.verdict_seq == verdicts.c.seq)
-        statement = (
-            select(
-                verdicts.c.verdict,
-                review_items.c.decision,
-                func.sum(case((p_fake < review, 1), else_=0)),
-                func.sum(case(((p_fake >= review) & (p_fake < fake), 1), else_=0)),
-                func.sum(case((p_fake >= fake, 1), else_=0)),
-            )
-            .select_from(joined)
-            .where(verdicts.c.bundle_set == bundle_set, p_fake.is_not(None))
+        """Verdicts of one bundle set per word and place relative to two lines: all of them, and those decided per decision.
+
+        All are counted from an index alone; only decided ones are looked up one by one.
+        """
+        scored = [verdicts.c.bundle_set == bundle_set, verdicts.c.p_fake.is_not(None)]
+        everything = (
+            select(verdicts.c.verdict, null(), *_places(verdicts.c.p_fake, review, fake)).where(*scored).group_by(verdicts.c.verdict)
+        )
+        decided = (
+            select(verdicts.c.verdict, review_items.c.decision, *_places(verdicts.c.p_fake, review, fake))
+            .select_from(review_items.join(verdicts, review_items.c.verdict_seq == verdicts.c.seq))
+            .where(review_items.c.decision.is_not(None), *scored)
             .group_by(verdicts.c.verdict, review_items.c.decision)
         )
         with reading(self._engine) as connection:
-            return [ScoredWord(*row) for row in connection.execute(statement)]
+            return [ScoredWord(*row) for statement in (everything, decided) for row in connection.execute(statement)]
 
     def score_histogram(self, bundle_set: str, *, num_bins: int = 50) -> Sequence[int]:
         """Scored verdicts of one bundle set per even bin of p_fake."""

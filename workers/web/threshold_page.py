@@ -51,20 +51,14 @@ class Effect:
 
 def effect_of(rows: Sequence[ScoredWord]) -> Effect:
     """Sum up per word where verdicts would go."""
-    moving = [row for row in rows if row.word in MOVING]
+    moving = {row.word: row for row in rows if row.decision is None and row.word in MOVING}
+    decided = [row for row in rows if row.decision is not None and row.word in MOVING]
     changes = tuple(
-        Change(
-            word=word,
-            now=sum(r.num_below + r.num_between + r.num_above for r in moving if r.word == word),
-            to_manipulated=sum(r.num_above for r in moving if r.word == word),
-            to_suspicious=sum(r.num_between for r in moving if r.word == word),
-            to_authentic=sum(r.num_below for r in moving if r.word == word),
-        )
+        Change(word=word, now=_all(row), to_manipulated=row.num_above, to_suspicious=row.num_between, to_authentic=row.num_below)
         for word in MOVING
+        for row in [moving.get(word, ScoredWord(word, None, 0, 0, 0))]
     )
-    stay = {"manipulated": "num_above", "suspicious": "num_between", "authentic": "num_below"}
-    flips = {id(r): r.num_below + r.num_between + r.num_above - getattr(r, stay[r.word]) for r in moving}
-    fakes, cleans = [r for r in moving if r.decision == "fake"], [r for r in moving if r.decision == "clean"]
+    fakes, cleans = ([row for row in decided if row.decision == name] for name in ("fake", "clean"))
     return Effect(
         changes=changes,
         now={change.word: change.now for change in changes},
@@ -73,13 +67,21 @@ def effect_of(rows: Sequence[ScoredWord]) -> Effect:
             "suspicious": sum(change.to_suspicious for change in changes),
             "authentic": sum(change.to_authentic for change in changes),
         },
-        num_flips=sum(flips.values()),
-        num_flips_decided=sum(flips[id(r)] for r in moving if r.decision is not None),
-        fake_below=sum(r.num_below for r in fakes),
-        clean_above=sum(r.num_above for r in cleans),
-        num_labelled_fake=sum(r.num_below + r.num_between + r.num_above for r in fakes),
-        num_labelled_clean=sum(r.num_below + r.num_between + r.num_above for r in cleans),
+        num_flips=sum(_flips(row) for row in moving.values()),
+        num_flips_decided=sum(_flips(row) for row in decided),
+        fake_below=sum(row.num_below for row in fakes),
+        clean_above=sum(row.num_above for row in cleans),
+        num_labelled_fake=sum(map(_all, fakes)),
+        num_labelled_clean=sum(map(_all, cleans)),
     )
+
+
+def _all(row: ScoredWord) -> int:
+    return row.num_below + row.num_between + row.num_above
+
+
+def _flips(row: ScoredWord) -> int:
+    return _all(row) - {"manipulated": row.num_above, "suspicious": row.num_between, "authentic": row.num_below}[row.word]
 
 
 def add_thresholds(app: FastAPI, desk: Desk) -> None:
