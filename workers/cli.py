@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,12 +118,16 @@ def worker(
     """Run one worker process: `-P threads`, one device, drains on SIGTERM."""
     from .allocator import keep_freed_memory
     from .embedded import resolve_broker_url
-    from .lifecycle import run_worker
-    from .screener import load_screener
+    from .lifecycle import run_worker, signal_self
+    from .screener import load_checked_screener
 
     keep_freed_memory()
     settings = _settings("worker", concurrency=concurrency, dispatch_lanes=tuple(lanes) if lanes else None)
-    raise typer.Exit(run_worker(settings, broker_url=resolve_broker_url(settings), screener_factory=load_screener))
+    raise typer.Exit(
+        run_worker(
+            settings, broker_url=resolve_broker_url(settings), screener_factory=partial(load_checked_screener, on_failure=signal_self)
+        )
+    )
 
 
 @app.command()

@@ -146,6 +146,9 @@ class Metrics:
         self.crops_waiting = Gauge(
             "veriframe_crops_waiting", "Pictures and crops that wait for the device; 0 beside running videos: it starves", registry=registry
         )
+        self.self_test_ok = Gauge(
+            "veriframe_self_test_ok", "1 when the golden self-test of a detector or of decoding last passed", ["model"], registry=registry
+        )
         self.batch_fill_ratio = Histogram(
             "veriframe_batch_fill_ratio", "Taken places of a batch", ["model"], buckets=_FILL, registry=registry
         )

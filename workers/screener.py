@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from .metrics import Metrics
 from .screening import Screener
 from .settings import Settings
 
+if TYPE_CHECKING:
+    from detect_core import pipeline
 
-def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32) -> Screener:
+
+def load_checked_screener(settings: Settings, metrics: Metrics, *, on_failure: Callable[[], None]) -> Screener:
+    """Load the detectors of a worker and have them pass the golden self-test, now and every `self_test_seconds`.
+
+    Args:
+        settings: all settings.
+        metrics: told how the tests ended.
+        on_failure: called when a later test fails.
+
+    Raises:
+        BundleError: a bundle is missing, changed or does not fit; the worker must not start.
+        SelfTestError: it loads, but computes something else.
+    """
+    from detect_core.calibration import DEFAULT_SET
+
+    from .self_check import SelfCheck
+
+    screener = load_screener(settings, metrics)
+    check = SelfCheck(screener, Path(settings.bundle_set or DEFAULT_SET), metrics)
+    try:
+        check.require()
+    except Exception:
+        screener.close()
+        raise
+    check.repeat(every_seconds=settings.self_test_seconds, on_failure=on_failure)
+    return screener
+
+
+def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32) -> pipeline.Screener:
     """Load the bundle set on the worker's device and warm it up.
 
     Raises:

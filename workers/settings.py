@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     video_hard_seconds: Seconds = Field(900.0, description="A thread still stuck then makes the process hand back its leases and exit")
     lease_seconds: Seconds = Field(60.0, description="A dead worker's videos are taken back after this time")
     max_crashes: Count = Field(3, description="Leases that may die under one video before it is POISONED")
+    self_test_seconds: float = Field(
+        1800.0, ge=0, description="Golden self-test again after this time, besides the one at start; 0 = only then"
+    )
     drain_seconds: float = Field(20.0, ge=0, description="Running videos may finish this long after SIGTERM")
     exit_seconds: Seconds = Field(40.0, description="The process is gone this long after SIGTERM, whatever hangs")
     memory_limit_bytes: int = Field(0, ge=0, description="Above this resident size the worker drains and exits for a restart; 0 = off")
