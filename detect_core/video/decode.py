@@ -235,7 +235,9 @@ class DecodeSession:
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """One request and its answer, within the decode budget."""
-        with self._conversation(time.monotonic()):
+        started = time.monotonic()
+        with self._conversation(started):
+            self._child.sock.settimeout(max(0.1, self._remaining(started)))  # a child that does not read must not hold up the worker
             wire.send(self._child.sock, message)
         return self._answer()
 
@@ -244,8 +246,8 @@ class DecodeSession:
         started = time.monotonic()
         with self._conversation(started):
             self._wait_readable(started)
-            self._child.sock.settimeout(max(0.1, self._remaining(started)))
-            received = wire.receive(self._child.sock)
+            # for the whole message: a child that sends it byte by byte is late all the same
+            received = wire.receive(self._child.sock, deadline=time.monotonic() + max(0.1, self._remaining(started)))
         if received is None:
             raise self._death()
         answer, _ = received
@@ -260,7 +262,11 @@ class DecodeSession:
             yield
         except TimeoutError as err:
             raise self._timeout() from err
-        except (OSError, wire.WireError) as err:
+        except wire.WireError as err:
+            if self._child.dead.wait(0.2):  # cut off in the middle of a message
+                raise self._death() from err
+            raise self._protocol_error(str(err)) from err
+        except OSError as err:
             raise self._death() from err
         finally:
             self._spent_seconds += time.monotonic() - started

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +52,13 @@ class ChildHandle:
 class NurseryKeeper:
     """Starts the nursery process on first use and again should it ever die."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Sequence[str] = ("-m", "detect_core.video.nursery")) -> None:
+        """Nothing starts yet.
+
+        Args:
+            program: what the interpreter runs as the nursery; tests put a hostile one here.
+        """
+        self._program = tuple(program)
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
         self._control: socket.socket | None = None
@@ -108,7 +115,7 @@ class NurseryKeeper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "detect_core.video.nursery", str(theirs.fileno())],
+            [sys.executable, "-I", *self._program, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

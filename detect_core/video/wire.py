@@ -9,6 +9,7 @@ import array
 import json
 import socket
 import struct
+import time
 from typing import Any, Final
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -30,13 +31,19 @@ def send(sock: socket.socket, message: dict[str, Any], *, fds: tuple[int, ...] =
     sock.sendall(packet)
 
 
-def receive(sock: socket.socket, *, max_fds: int = 0) -> tuple[dict[str, Any], list[int]] | None:
+def receive(sock: socket.socket, *, max_fds: int = 0, deadline: float | None = None) -> tuple[dict[str, Any], list[int]] | None:
     """Receive one message and up to `max_fds` descriptors; None when the peer closed.
+
+    Args:
+        sock: where it comes from.
+        max_fds: descriptors that are taken.
+        deadline: `time.monotonic()` at which the whole message must be there, however many pieces it comes in.
 
     Raises:
         WireError: the message is too long, cut off or not a JSON object.
-        TimeoutError: the socket's timeout passed.
+        TimeoutError: the deadline or the socket's own timeout passed.
     """
+    _set_timeout(sock, deadline)
     if max_fds:
         # exactly the header's bytes, so that descriptors cannot belong to a later message
         first, fds, _flags, _address = socket.recv_fds(sock, _HEADER.size, max_fds)
@@ -44,12 +51,12 @@ def receive(sock: socket.socket, *, max_fds: int = 0) -> tuple[dict[str, Any], l
         first, fds = sock.recv(_HEADER.size), []
     if not first:
         return None
-    header = first + _receive_exactly(sock, _HEADER.size - len(first))
+    header = first + _receive_exactly(sock, _HEADER.size - len(first), deadline)
     (size,) = _HEADER.unpack(header)
     if size > MAX_MESSAGE_BYTES:
         raise WireError(f"the peer announced a message of {size} bytes, the limit is {MAX_MESSAGE_BYTES}")
     try:
-        message = json.loads(_receive_exactly(sock, size))
+        message = json.loads(_receive_exactly(sock, size, deadline))
     except ValueError as err:
         raise WireError(f"the peer sent no JSON: {err}") from err
     if not isinstance(message, dict):
@@ -57,9 +64,19 @@ def receive(sock: socket.socket, *, max_fds: int = 0) -> tuple[dict[str, Any], l
     return message, list(fds)
 
 
-def _receive_exactly(sock: socket.socket, size: int) -> bytes:
+def _set_timeout(sock: socket.socket, deadline: float | None) -> None:
+    if deadline is None:
+        return
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError("the deadline passed before the message was whole")
+    sock.settimeout(remaining)
+
+
+def _receive_exactly(sock: socket.socket, size: int, deadline: float | None) -> bytes:
     parts = bytearray()
     while len(parts) < size:
+        _set_timeout(sock, deadline)
         part = sock.recv(min(size - len(parts), 1 << 16))
         if not part:
             raise WireError(f"the peer closed after {len(parts)} of {size} bytes")
