@@ -99,15 +99,23 @@ class BundleSet:
         return f"{self.name}@{self.sha256[:12]}"
 
 
+def bundle_set_path(name_or_path: Path | str | None) -> Path:
+    """The file of a bundle set: a path, the bare name of a shipped set, or the default one for None."""
+    if name_or_path is None:
+        return DEFAULT_SET
+    shipped = SHIPPED_ROOT / f"{name_or_path}.json"
+    return shipped if Path(name_or_path).name == str(name_or_path) and shipped.is_file() else Path(name_or_path)
+
+
 def load_bundle_set(path: Path | str = DEFAULT_SET) -> BundleSet:
-    """Read a bundle set and verify every bundle in it.
+    """Read a bundle set, by path or by the bare name of a shipped one, and verify every bundle in it.
 
     Raises:
         BundleNotFoundError: the set or a bundle is missing.
         BundleIntegrityError: something is malformed, or a file's hash differs from its card.
         BundleMismatchError: a bundle is not the one that the calibration was fitted with.
     """
-    path = Path(path)
+    path = bundle_set_path(path)
     if not path.is_file():
         raise BundleNotFoundError(
             f"tried to load the bundle set {path}: no such file; reinstall, or give the path of a set that training exported"

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta as beta_distribution
 from scipy.stats import rankdata
+
+from detect_core.operating_points import upper_bound
 
 from .errors import DataError
 
@@ -90,8 +91,8 @@ def bootstrap_auc(
     return float(low), float(high)
 
 
-def fpr_upper_bound(num_false: int, num_real: int, *, level: float = 0.95) -> float:
-    """One-sided Clopper-Pearson upper bound of a false-positive rate."""
+def fpr_upper_bound(num_false: int, num_real: int) -> float:
+    """One-sided 95 % Clopper-Pearson upper bound of a false-positive rate."""
     if not 0 <= num_false <= num_real or num_real == 0:
         raise DataError(f"need 0 <= false positives <= reals and at least one real, got {num_false} of {num_real}")
-    return 1.0 if num_false == num_real else float(beta_distribution.ppf(level, num_false + 1, num_real - num_false))
+    return upper_bound(num_false, num_real)

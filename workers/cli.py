@@ -17,6 +17,7 @@ from .door_commands import commands as door_commands
 from .errors import UnknownVideoError, WorkerError
 from .evidence_commands import commands as evidence_commands
 from .logs import configure_logs
+from .policy_command import commands as policy_commands
 from .settings import Settings, load_settings
 from .tracing import configure_tracing, stop_tracing
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 
 app.add_typer(evidence_commands)
 app.add_typer(door_commands)
+app.add_typer(policy_commands)
 
 EXIT_REFUSED = 1
 

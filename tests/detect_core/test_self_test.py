@@ -23,7 +23,7 @@ def test_the_shipped_set_gives_the_numbers_it_was_shipped_with(bundle_set: Bundl
     report = run_self_test(bundle_set, golden_path(DEFAULT_SET))
 
     assert report.passed, report.sentence
-    assert [check.what for check in report.checks][0] == "decoding a procedural clip"
+    assert report.checks[0].what == "decoding a procedural clip"
     assert len(report.checks) == 1 + len(bundle_set.bundles)
 
 
