@@ -14,6 +14,7 @@ from tests.browser.test_dashboard import PAGES, fill, problems
 from tests.browser.world import Dashboard, chromium, open_browser, open_dashboard
 from tests.chaos.report import Report
 from workers.demo_clips import make_demo_clips
+from workers.explaining import explain_video
 from workers.ledger import Claim, Submission, VerdictRecord
 from workers.messages import JobFacts, parse_enqueue, verdict_body
 from workers.metrics import Metrics
@@ -53,20 +54,17 @@ def measure(report: Report, *, folder: Path) -> None:
 
 
 def _take_pictures(page: Page, dashboard: Dashboard, folder: Path, name: str) -> None:
-    paths = {
-        "queue": "/",
-        "video": "/videos/demo-manipulated",
-        "thresholds": "/thresholds?review=0.4&fake=0.75",
-        "agreement": "/agreement",
-        "log": "/log",
-    }
-    for what, path in paths.items():
+    for what, path in {"queue": "/", "thresholds": "/thresholds?review=0.4&fake=0.75", "agreement": "/agreement", "log": "/log"}.items():
         page.goto(f"{dashboard.address}/review{path}")
-        if what == "video":
-            page.locator("#video-page[data-ready=yes]").wait_for()
-            page.keyboard.press("w")
-            page.wait_for_timeout(800)  # the player shows the frame
-        page.screenshot(path=folder / f"{what}-{name}.png", full_page=what != "video" or "390" in name)
+        page.screenshot(path=folder / f"{what}-{name}.png", full_page=True)
+    page.goto(f"{dashboard.address}/review/videos/demo-manipulated")
+    page.locator("#video-page[data-ready=yes]").wait_for()
+    page.keyboard.press("w")
+    page.wait_for_timeout(800)  # the player shows the frame
+    page.screenshot(path=folder / f"video-{name}.png", full_page="1280" in name)
+    page.keyboard.press("h")
+    page.locator(".heat-pictures").first.wait_for()
+    page.screenshot(path=folder / f"heatmap-{name}.png", full_page=True)
 
 
 def _screen_demo(dashboard: Dashboard) -> None:
@@ -90,6 +88,11 @@ def _screen_demo(dashboard: Dashboard) -> None:
             body=body.to_json(),
         )
         dashboard.ledger.commit_verdict(claim, verdict=record, urls=[])
+        if video_id == "demo-manipulated":
+            with clips[video_id].open("rb") as file:
+                explained = explain_video(file, body, bundle_set=screener.bundle_set)
+            dashboard.ledger.want_explanation(job_id, seconds=600)
+            dashboard.ledger.put_explanation(job_id, body=explained.body, clip=explained.clip, seconds=3600)
     for number, peak in enumerate((0.72, 0.91, 0.65, 0.78, 0.83)):
         dashboard.put(f"upload-2026-11-20-{1200 + number}", peaks=(peak, 0.3, 0.2)[: 1 + number % 3])
     dashboard.put("upload-2026-11-20-1300", peaks=(0.85,) * 7, word="inconclusive", reasons=("CROWD_UNCERTAIN",))

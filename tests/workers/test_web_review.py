@@ -446,3 +446,28 @@ def test_vendored_files_are_the_released_ones_with_their_licences():
     folder: Path = STATIC / "vendor"
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.suffix != ".LICENSE"} == VENDORED
     assert {path.name for path in folder.glob("*.LICENSE")} == {"htmx.LICENSE", "uPlot.LICENSE"}
+
+
+# --- heat-maps -------------------------------------------------------------------------------------------------------
+
+
+def test_heat_maps_are_asked_for_shown_when_ready_and_refused_in_words(ana, ledger):
+    seq = put(ledger)
+    asked = ana.send(f"/videos/vid_1/heatmap?seq={seq}")
+    assert "A worker is making the heat-maps" in asked.text
+    assert "tries=2" in ana.get(f"/videos/vid_1/heatmap?seq={seq}&tries=1").text
+    assert "No worker has answered" in ana.get(f"/videos/vid_1/heatmap?seq={seq}&tries=90").text
+    job_id = ledger.review_item(seq).ledger_id
+    moment = {"t": 3.0, "track": 2, "detector": "blend", "score": 0.9, "pictures": {"grad_cam": "AAAA", "<b>": "BBBB"}}
+    ledger.put_explanation(job_id, body={"moments": [moment], "clip": {"bytes": 4}}, clip=b"clip", seconds=60)
+    ready = ana.get(f"/videos/vid_1/heatmap?seq={seq}").text
+    assert 'src="data:image/jpeg;base64,AAAA"' in ready
+    assert "<b>" not in ready
+    assert ana.get(f"/videos/vid_1/heatmap/clip?seq={seq}").content == b"clip"
+    assert ana.get("/videos/nobody/heatmap").status_code == 404
+    assert Person(ana.api).get(f"/videos/vid_1/heatmap?seq={seq}").status_code == 303
+
+
+def test_heat_maps_can_be_switched_off(ledger, tmp_path):
+    seq, person = put(ledger), sign_in(make_caller(ledger, state_dir=tmp_path, explanation_seconds=0), ledger)
+    assert "switched off here" in person.send(f"/videos/vid_1/heatmap?seq={seq}").text

@@ -55,6 +55,7 @@ def _templates() -> Environment:
         decisions=wording.DECISIONS,
         readings=wording.READINGS,
         kinds=wording.KINDS,
+        heat_kinds=wording.HEAT_KINDS,
         reason_tags=wording.REASON_TAGS,
         static_version=static_version(),
     )

@@ -27,7 +27,7 @@ def add_video(app: FastAPI, desk: Desk) -> None:
     def video(
         request: Request, video_id: VideoId, session: Annotated[Session, reader], seq: Revision = 0, done: Annotated[int, Query(ge=0)] = 0
     ) -> Response:
-        outcome, verdict_seq = _outcome(desk, video_id, seq)
+        outcome, verdict_seq = outcome_of(desk, video_id, seq)
         evidence = evidence_body(outcome)
         item = desk.ledger.review_item(verdict_seq) if verdict_seq else None
         entries = desk.ledger.review_entries(verdict_seq) if item is not None else []
@@ -63,11 +63,11 @@ def add_video(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/videos/{video_id}/evidence.json")
     def video_evidence(request: Request, video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
-        return cached_json(request, chart_facts(evidence_body(_outcome(desk, video_id, seq)[0])))
+        return cached_json(request, chart_facts(evidence_body(outcome_of(desk, video_id, seq)[0])))
 
     @app.get("/videos/{video_id}/media")
     def video_media(request: Request, video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
-        media = _media(desk, _outcome(desk, video_id, seq)[0])
+        media = _media(desk, outcome_of(desk, video_id, seq)[0])
         if isinstance(media, Media):
             return answer_range(request, media)
         return Response(media, status_code=404, media_type="text/plain")
@@ -86,7 +86,7 @@ def chart_facts(evidence: EvidenceBody) -> dict[str, Any]:
     }
 
 
-def _outcome(desk: Desk, video_id: str, seq: int) -> tuple[VerdictBody, int]:
+def outcome_of(desk: Desk, video_id: str, seq: int) -> tuple[VerdictBody, int]:
     """The wanted revision, else the newest verdict, else the job as it stands (then without a verdict number).
 
     Raises:

@@ -16,6 +16,12 @@ SIGNS: Final = {"manipulated": "▲", "suspicious": "◆", "inconclusive": "?", 
 """A shape beside every colour: nothing is told by colour alone."""
 DECISIONS: Final = {"fake": "manipulated", "clean": "not manipulated", "unsure": "unsure", "closed": "closed without a label"}
 READINGS: Final = {"first": "first look", "second": "second reader", "settle": "readers differ", "appeal": "appeal"}
+HEAT_KINDS: Final = {
+    "crop": "the face as it was scored",
+    "grad_cam": "what raised the score",
+    "blend_mask": "where it sees a blended edge",
+    "spectrum": "frequencies",
+}
 KINDS: Final = {
     "decided": "decided",
     "undone": "took the decision back",

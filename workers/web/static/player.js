@@ -128,7 +128,8 @@
       pen.lineWidth = 1.5 * ratio; pen.setLineDash(dash.map((d) => d * ratio));
       pen.beginPath(); pen.moveTo(left, y); pen.lineTo(left + width, y); pen.stroke();
       pen.font = "600 " + 11 * ratio + "px system-ui, sans-serif"; pen.textAlign = "right";
-      pen.fillText(text + " ≥ " + value.toFixed(2), left + width - 6 * ratio, y - 4 * ratio);
+      const above = y - top > 18 * ratio;
+      pen.fillText(text + " ≥ " + value.toFixed(2), left + width - 6 * ratio, above ? y - 4 * ratio : y + 13 * ratio);
     });
     pen.restore();
   }
@@ -186,7 +187,7 @@
     if (name === "outlines") { outlines = !outlines; draw(now()); }
     if (name === "blur") {
       const on = stage.classList.toggle("is-blurred");
-      all("img.thumb, .moment img").forEach((picture) => picture.classList.toggle("is-blurred", on));
+      all("img.thumb, .moment img, .heat-pictures img, .heat-clip").forEach((picture) => picture.classList.toggle("is-blurred", on));
     }
     button.setAttribute("aria-pressed", String(name === "outlines" ? outlines : stage.classList.contains("is-blurred")));
   }
@@ -201,11 +202,13 @@
   });
   all("[data-step]").forEach((button) => button.addEventListener("click", () => step(Number(button.dataset.step))));
   all("[data-toggle]").forEach((button) => button.addEventListener("click", () => toggle(button.dataset.toggle)));
-  all("[data-seek]").forEach((button) => button.addEventListener("click", () => {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-seek]");
+    if (!button) return;
     if (video) video.pause();
     seek(Number(button.dataset.seek));
     all(".lane").forEach((lane) => lane.classList.toggle("is-current", lane.dataset.track === button.dataset.for));
-  }));
+  });
   all("[data-strip]").forEach((strip) => strip.addEventListener("click", (event) => {
     const place = strip.getBoundingClientRect();
     seek(((event.clientX - place.left) / place.width) * duration);

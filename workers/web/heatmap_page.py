@@ -1,0 +1,76 @@
+"""Heat-maps on a video page: asked for with one key, made by a worker, shown when they are ready. They show faces and expire."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+
+from ..errors import UnknownVideoError, WorkerError
+from .explanation import explanation_state
+from .pages import render
+from .session import Session
+from .signed_in import Desk
+from .video_page import Revision, VideoId, outcome_of
+
+_ASK_AGAIN_SECONDS = 180.0
+OFF = "Heat-maps show faces and are switched off here (VERIFRAME_EXPLANATION_SECONDS=0)."
+
+
+def add_heatmaps(app: FastAPI, desk: Desk) -> None:
+    """Serve the fragment and the clip."""
+    reader, writer = Depends(desk.reader()), Depends(desk.writer())
+
+    @app.post("/videos/{video_id}/heatmap")
+    def ask(request: Request, video_id: VideoId, session: Annotated[Session, writer], seq: Revision = 0) -> Response:
+        job_id = _job_of(desk, video_id, seq)
+        problem = None if desk.settings.explanation_seconds else OFF
+        try:
+            if problem is None:
+                _tell_a_worker(desk, job_id)
+        except WorkerError as err:
+            problem = f"No worker can be told just now ({err.code}). Ask again in a moment."
+        return _fragment(request, session, video_id=video_id, seq=seq, state={} if problem else _state(desk, job_id), problem=problem)
+
+    @app.get("/videos/{video_id}/heatmap")
+    def look(
+        request: Request,
+        video_id: VideoId,
+        session: Annotated[Session, reader],
+        seq: Revision = 0,
+        tries: Annotated[int, Query(ge=0, le=1000)] = 0,
+    ) -> Response:
+        state = _state(desk, _job_of(desk, video_id, seq))
+        return _fragment(request, session, video_id=video_id, seq=seq, state=state, tries=tries)
+
+    @app.get("/videos/{video_id}/heatmap/clip")
+    def clip(video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
+        found = desk.ledger.explanation_clip(_job_of(desk, video_id, seq))
+        if found is None:
+            raise UnknownVideoError("the clip has expired: ask for the heat-maps again")
+        return Response(found, media_type="video/mp4", headers={"Cache-Control": "private, no-store"})
+
+
+def _job_of(desk: Desk, video_id: str, seq: int) -> str:
+    outcome, verdict_seq = outcome_of(desk, video_id, seq)
+    if not verdict_seq or outcome.job_id is None:
+        raise UnknownVideoError("there is no verdict to explain yet")
+    return outcome.job_id
+
+
+def _tell_a_worker(desk: Desk, job_id: str) -> None:
+    desk.control.dispatcher.check()  # before the wish is on record, or nobody would be told until it expires
+    if desk.ledger.want_explanation(job_id, seconds=_ASK_AGAIN_SECONDS):
+        desk.control.dispatcher.ask_for_explanation(job_id)
+
+
+def _state(desk: Desk, job_id: str) -> dict[str, Any]:
+    try:
+        return explanation_state(desk.control, job_id)
+    except UnknownVideoError:
+        return {"state": "expired"}
+
+
+def _fragment(
+    request: Request, session: Session, *, video_id: str, seq: int, state: dict[str, Any], tries: int = 0, problem: str | None = None
+) -> Response:
+    facts: dict[str, Any] = {"video_id": video_id, "seq": seq, "state": state, "tries": tries, "problem": problem}
+    return render(request, "heatmap.html", session=session, **facts)
