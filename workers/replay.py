@@ -1,7 +1,7 @@
 """`veriframe replay`: judge a finished video again under the same conditions, and prove that the verdict repeats, or say what differs.
 
-Bit for bit means: one video at a time on one torch thread. A worker batches crops of many videos, and the order in which a batch adds
-numbers moves a score by about 1e-8: a verdict made under load is repeated to that distance, and the report says so.
+Batches are filled up so that a crop scores the same bits alone and among the crops of other videos; what still moves a last digit is
+another processor, another version or another number of threads. A replay runs on one thread, and the report says what else differs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CIRCUMSTANCES: Final = frozenset(
 """Parts of a verdict that say when and where it was made, not what was found."""
 _EVERYWHERE: Final = frozenset({"ms", "thumb"})
 BATCHING_NOISE: Final = 1e-6
-"""Scores that differ by less differ by the order of additions only."""
+"""Numbers that differ by less, relative to their size, differ by the order of additions only."""
 
 
 class NotReplayableError(WorkerError):
@@ -73,12 +73,12 @@ class Replay:
 
     @property
     def largest_step(self) -> float | None:
-        """The largest distance of two numbers; None when more than numbers differs."""
+        """The largest distance of two numbers, relative to their size when that is above 1; None when more than numbers differs."""
         steps = []
         for each in self.differences:
             if isinstance(each.recorded, bool) or not isinstance(each.recorded, int | float) or not isinstance(each.replayed, int | float):
                 return None
-            steps.append(abs(each.recorded - each.replayed))
+            steps.append(abs(each.recorded - each.replayed) / max(1.0, abs(each.recorded), abs(each.replayed)))
         return max(steps, default=0.0)
 
     def sentence(self) -> str:
@@ -87,7 +87,7 @@ class Replay:
             return "The verdict repeats bit for bit."
         step = self.largest_step
         if step is not None and step < BATCHING_NOISE:
-            return f"The verdict repeats; {len(self.differences)} numbers differ by at most {step:.1e}, as the order of additions in a batch makes them."
+            return f"The verdict repeats; {len(self.differences)} numbers differ by at most {step:.1e}, as another order of additions makes them."
         causes = ", ".join(each.where for each in self.circumstances)
         because = f" It was made with another {causes}." if causes else ""
         return f"The verdict does not repeat: {len(self.differences)} places differ.{because}"

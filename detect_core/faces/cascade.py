@@ -23,6 +23,10 @@ _THRESHOLDS: Final = (0.6, 0.7, 0.7)
 _MAX_CANDIDATES_PER_PICTURE: Final = 300
 """Proposals that go on per picture: texture full of almost-faces must not starve the neighbours."""
 
+_BATCH_STEP: Final = 16
+"""Candidates are filled up to a multiple of this: matrix kernels treat the odd rest of a batch another way, and a box would depend on the
+other videos in its batch. Filled up, it is the same bits alone and among others (measured: 4 is not enough here, 16 is)."""
+
 
 class StageNet(Protocol):
     """A net of the cascade."""
@@ -90,7 +94,7 @@ def refine(nets: CascadeNets, pictures_NCHW: Tensor, xyxy: Tensor, picture: Tens
 def _output(nets: CascadeNets, pixels_NCHW: Tensor, candidates: Candidates) -> Candidates:
     """The output net over every candidate: moved box, probability, landmarks."""
     squares = _square(candidates.xyxy)
-    shift, points, probability = nets.output(_patches(pixels_NCHW, squares, candidates.picture, size_px=48))
+    shift, points, probability = _filled_up(nets.output, _patches(pixels_NCHW, squares, candidates.picture, size_px=48))
     width, height = _sides(squares)
     landmarks = torch.stack([points[:, :5] * width[:, None] + squares[:, :1], points[:, 5:] * height[:, None] + squares[:, 1:2]], dim=2)
     return Candidates(_shifted(squares, shift), probability[:, 1], candidates.picture, landmarks)
@@ -142,7 +146,7 @@ def _reject(nets: CascadeNets, pixels_NCHW: Tensor, candidates: Candidates) -> C
     if len(candidates.xyxy) == 0:
         return candidates
     squares = _square(candidates.xyxy)
-    shift, probability = nets.refinement(_patches(pixels_NCHW, squares, candidates.picture, size_px=24))
+    shift, probability = _filled_up(nets.refinement, _patches(pixels_NCHW, squares, candidates.picture, size_px=24))
     probability = probability[:, 1]
     found = Candidates(_shifted(squares, shift), probability, candidates.picture)
     found = found.at(torch.nonzero(probability > _THRESHOLDS[1]).squeeze(1))
@@ -154,6 +158,16 @@ def _patches(pixels_NCHW: Tensor, xyxy: Tensor, picture: Tensor, *, size_px: int
     rois = torch.cat([picture[:, None].to(xyxy.dtype), xyxy], dim=1)
     patches: Tensor = roi_align(pixels_NCHW, rois, output_size=size_px, sampling_ratio=2, aligned=True)
     return _normalised(patches).contiguous(memory_format=torch.channels_last)
+
+
+def _filled_up(net: StageNet, patches: Tensor) -> tuple[Tensor, ...]:
+    """What the net says about every patch, in a batch filled up to a multiple of `_BATCH_STEP`."""
+    missing = -len(patches) % _BATCH_STEP
+    if missing and len(patches):
+        filled = torch.cat([patches, patches[-1:].expand(missing, -1, -1, -1)]).contiguous(memory_format=torch.channels_last)
+    else:
+        filled = patches
+    return tuple(values[: len(patches)] for values in net(filled))
 
 
 def _normalised(pixels: Tensor) -> Tensor:
