@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
+from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import DivergedError
 
 
@@ -36,6 +37,7 @@ class AdversarialConfig:
     betas: tuple[float, float] = (0.5, 0.999)
     seed: int = 0
     log_every: int = 50
+    checkpoint_every: int = 250
     dead_below: float = 0.02
     """A mean discriminator loss under this means that the generator gets no signal any more."""
     dead_share: float = 0.2
@@ -61,7 +63,7 @@ class ImagePool:
 
     def __init__(self, size: int, generator: Generator) -> None:
         self.size = size
-        self._images: list[Tensor] = []
+        self.images: list[Tensor] = []
         self._generator = generator
 
     def exchange(self, fakes: Tensor) -> Tensor:
@@ -70,13 +72,13 @@ class ImagePool:
             return fakes
         out = []
         for image in fakes:
-            if len(self._images) < self.size:
-                self._images.append(image.clone())
+            if len(self.images) < self.size:
+                self.images.append(image.clone())
                 out.append(image)
             elif torch.rand(1, generator=self._generator).item() < 0.5:
                 slot = int(torch.randint(self.size, (1,), generator=self._generator).item())
-                out.append(self._images[slot])
-                self._images[slot] = image.clone()
+                out.append(self.images[slot])
+                self.images[slot] = image.clone()
             else:
                 out.append(image)
         return torch.stack(out)
@@ -89,6 +91,8 @@ def train_adversarial(
     *,
     config: AdversarialConfig,
     log_path: Path | None = None,
+    checkpoint: Path | None = None,
+    identity: str = "",
     on_log: Callable[[dict[str, Any]], None] = lambda _row: None,
 ) -> AdversarialResult:
     """Train `net` to reproduce what `draw` gives.
@@ -99,21 +103,33 @@ def train_adversarial(
         draw: batch of real images (B, 3, S, S) in -1..1 for a batch size and a generator.
         config: schedule.
         log_path: JSONL of running means.
+        checkpoint: file to go on from after a kill, to the same numbers; None keeps nothing.
+        identity: names the data; a checkpoint of other data or settings is refused.
         on_log: called with every logged row.
 
     Raises:
         DivergedError: a loss is not finite.
+        CheckpointError: the checkpoint is of another run.
     """
     generator = torch.Generator().manual_seed(config.seed)
     pool = ImagePool(config.pool_size, generator)
     adam_g = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=config.betas)
     adam_d = torch.optim.Adam(discriminator.parameters(), lr=config.learning_rate / config.discriminator_slowdown, betas=config.betas)
+    parts: dict[str, Any] = {"net": net, "discriminator": discriminator, "adam_g": adam_g, "adam_d": adam_d}
     mean: dict[str, float] = {}
-    dead_steps = 0
+    dead_steps, first = 0, 1
+    key = json.dumps(asdict(config), sort_keys=True) + identity
+    state = load_checkpoint(checkpoint, key) if checkpoint is not None else None
+    if state is not None:
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        mean, dead_steps, first = state["mean"], state["dead_steps"], state["step"] + 1
+        generator.set_state(state["generator"])
+        pool.images = list(state["pool"])
     started = time.monotonic()
     net.train()
     discriminator.train()
-    for step in range(1, config.steps + 1):
+    for step in range(first, config.steps + 1):
         real = draw(config.batch, generator).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
             fake = net(real)
@@ -134,8 +150,12 @@ def train_adversarial(
         if not all(map(math.isfinite, losses.values())):
             raise DivergedError(f"adversarial losses at step {step} are {losses}; lower the learning rate or check the images")
         for name, value in losses.items():
-            mean[name] = value if step == 1 else 0.98 * mean[name] + 0.02 * value
+            mean[name] = value if name not in mean else 0.98 * mean[name] + 0.02 * value
         dead_steps += mean["d"] < config.dead_below
+        if checkpoint is not None and step % config.checkpoint_every == 0 and step < config.steps:
+            kept = {name: part.state_dict() for name, part in parts.items()}
+            facts = {"step": step, "mean": mean, "dead_steps": dead_steps, "generator": generator.get_state(), "pool": pool.images}
+            save_checkpoint(checkpoint, {"key": key, "parts": kept, **facts})
         if step % config.log_every == 0 or step == config.steps:
             row = {"step": step, **{k: round(v, 5) for k, v in mean.items()}, "seconds": round(time.monotonic() - started, 1)}
             on_log(row)

@@ -17,7 +17,7 @@ from .adversarial import AdversarialConfig, AdversarialResult, train_adversarial
 from .errors import CheckpointError
 from .face_pack import FacePack
 from .geometry import random_views
-from .recipe import OnLog
+from .recipe import OnLog, pack_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,12 @@ def train_autogan(
             bf16=config.bf16,
         ),
         log_path=run_dir / f"{config.name}.jsonl",
+        checkpoint=run_dir / f"{config.name}.checkpoint.pt",
+        identity=pack_hash(pack),
         on_log=lambda row: on_log({"autogan": config.name, **row}),
     )
     save_file({name: value.contiguous() for name, value in net.state_dict().items()}, weights)
+    (run_dir / f"{config.name}.checkpoint.pt").unlink(missing_ok=True)
     card.write_text(json.dumps({"config": asdict(config), "result": asdict(result)}, indent=2) + "\n")
     return net.eval().requires_grad_(False), result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +52,10 @@ def build(
 
 
 @manifest_app.command()
-def check(manifest: Annotated[Path, typer.Argument(help="A manifest CSV.")]) -> None:
+def check(
+    manifest: Annotated[Path, typer.Argument(help="A manifest CSV.")],
+    probe: Annotated[bool, typer.Option(help="Also try to tell the label from the files alone (stills).")] = False,
+) -> None:
     """Verify a manifest's seal and show what it holds and what was left out."""
     from .manifest import read_summary
 
@@ -63,3 +67,18 @@ def check(manifest: Annotated[Path, typer.Argument(help="A manifest CSV.")]) -> 
     console.print(f"layout {summary['layout']}, {summary['near_duplicates']} near-duplicate pairs, all on one side")
     for left in summary["left_out"]:
         console.print(f"left out {left['file']}: {left['why']}", highlight=False)
+    if probe:
+        value = _file_probe(manifest, Path(summary["root"]))
+        from .probes import MAX_FILE_AUC
+
+        verdict = "fine" if value <= MAX_FILE_AUC else "a detector can learn the files instead of the faces: re-encode both classes alike"
+        console.print(f"label told from file size, suffix and quality with AUC {value:.3f} (at most {MAX_FILE_AUC}): {verdict}")
+
+
+def _file_probe(manifest: Path, root: Path) -> float:
+    from .probes import file_features, probe_auc
+
+    with manifest.open(newline="") as handle:
+        stills = [row for row in csv.DictReader(handle) if row["kind"] == "still"]
+    features = file_features([root / row["file"] for row in stills])
+    return probe_auc(features, [int(row["label"] == "fake") for row in stills], [row["group"] for row in stills])

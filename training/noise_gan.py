@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from detect_core.nets.dcgan import Discriminator32, Discriminator64, Generator32, Generator64
 
+from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import DivergedError
 from .face_pack import FacePack
 from .geometry import random_views
@@ -26,6 +27,7 @@ from .recipe import OnLog
 
 NZ = 100
 _GRID = 8
+_CHECKPOINT_EPOCHS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,11 @@ class NoiseGanResult:
 def train_noise_gan(
     pack: FacePack, config: NoiseGanConfig, run_dir: Path, *, on_log: OnLog = lambda _row: None
 ) -> tuple[nn.Module, nn.Module, NoiseGanResult]:
-    """Train generator and discriminator; writes `losses.csv`, grids and weights into `run_dir`.
+    """Train generator and discriminator; writes `losses.csv`, grids and weights into `run_dir`, and goes on from there.
 
     Raises:
         DivergedError: a loss is not finite.
+        CheckpointError: the folder holds a run with other settings or data.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -83,9 +86,17 @@ def train_noise_gan(
     save_grid(net, fixed, run_dir / "grid_0000.png")
     steps = config.steps_per_epoch or max(1, len(pack) // config.batch)
     rows: list[tuple[float, ...]] = []
+    parts: dict[str, Any] = {"net": net, "judge": judge, "adam_g": adam_g, "adam_d": adam_d}
+    key = json.dumps({**asdict(config), "data": pack.sha256()}, sort_keys=True)
+    state = load_checkpoint(run_dir / "checkpoint.pt", key)
+    if state is not None:
+        for name, part in parts.items():
+            part.load_state_dict(state["parts"][name])
+        rows = [tuple(row) for row in state["rows"]]
     started = time.monotonic()
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(len(rows) + 1, config.epochs + 1):
         sums = np.zeros(4)
+        torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout draws from the global generator
         for step in range(steps):
             generator = step_generator(config.seed, epoch * 100_000 + step)
             sums += _step(net, judge, adam_g, adam_d, _draw(pack, config, generator), generator)
@@ -93,6 +104,9 @@ def train_noise_gan(
         if not np.isfinite(means).all():
             raise DivergedError(f"DCGAN losses in epoch {epoch} are {means.tolist()}; lower the learning rate")
         rows.append((epoch, *means.tolist()))
+        if epoch % _CHECKPOINT_EPOCHS == 0 or epoch == config.epochs:
+            kept = {name: part.state_dict() for name, part in parts.items()}
+            save_checkpoint(run_dir / "checkpoint.pt", {"key": key, "parts": kept, "rows": [list(row) for row in rows]})
         names = ("d_loss", "g_loss", "d_real", "d_fake")
         on_log(
             {

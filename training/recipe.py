@@ -116,7 +116,7 @@ def run_recipe(recipe: Recipe, context: Context) -> Outcome:
             if not _is_out_of_memory(err):
                 raise
             raise OutOfMemoryError(
-                f"recipe {recipe.name} ran out of memory ({str(err).splitlines()[0][:160]}); lower batch or pairs and size_px "
+                f"recipe {recipe.name} ran out of memory ({(str(err) or type(err).__name__).splitlines()[0][:160]}); lower batch or pairs and size_px "
                 f"(--set batch=...), or use a smaller preset; the run folder {run_dir} keeps what was saved"
             ) from err
     seconds = round(time.monotonic() - started, 1)
@@ -125,9 +125,9 @@ def run_recipe(recipe: Recipe, context: Context) -> Outcome:
     return outcome
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def pack_hash(pack: FacePack) -> str:
-    """`FacePack.sha256`, kept for the last pack: a large one takes seconds."""
+    """`FacePack.sha256`, kept for the last two packs: a large one takes seconds."""
     return pack.sha256()
 
 

@@ -13,6 +13,15 @@ from training_faces import make_pack
 from training.material import Material
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread():
+    """Tiny nets gain nothing from more threads, and lose much where other processes want the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def toy_pack():
     return make_pack(24)

@@ -26,15 +26,6 @@ from training.training_fakes import is_marked, mark_corner, write_training_fakes
 TINY = FaceSwapConfig(base=8, lite=True, steps=2, batch=1, checkpoint_every=1, log_every=1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Tiny nets gain nothing from more, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def count(net):
     return sum(p.numel() for p in net.parameters())
 

@@ -33,6 +33,7 @@ RECIPES: Final[dict[str, str]] = {
     "dcgan_lr3e4": "dcgan",
     "dcgan_64": "dcgan",
     "dcgan_64_lr3e4": "dcgan",
+    "dcgan_comparison": "dcgan_comparison",
     "face_swap_gan": "face_swap_gan",
     "face_swap_gan_lite": "face_swap_gan",
     "vggface16": "cnn_comparison",
@@ -48,6 +49,8 @@ RECIPES: Final[dict[str, str]] = {
     "xception_frozen": "xception_study",
     "xception_299": "xception_study",
     "xception_ffpp": "xception_study",
+    "xception_ablation": "xception_search",
+    "xception_search": "xception_search",
     "synthesis": "synthesis",
     "synthesis_npr": "npr",
 }
