@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ..errors import DecoderCrashError, DecodeResourceError, DetectCoreError, ResolutionTooSmallError, UndecodableError
 from ..options import DecodeLimits
 from . import picture, wire
-from .probe import ForeignFile, PacketIndex, index_packets, open_container, refuse_still
+from .foreign_file import ForeignFile
+from .probe import PacketIndex, index_packets, open_container, refuse_still
 from .sandbox import SandboxState
 from .stream import DecodeTally, decode_wanted
 

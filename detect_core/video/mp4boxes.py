@@ -1,36 +1,75 @@
-"""Look into the box tree of an MP4 for signs of encryption that a decoder would not mind. Pure over a readable file.
+"""Look into the box tree of an MP4 before any demuxer does: encryption that a decoder would not mind, and headers made to cost time.
 
-Encrypted AV1 and VP9 can decode "successfully" into noise; such frames must never be scored.
-Source: ISO/IEC 14496-12 (box structure), ISO/IEC 23001-7 (common encryption: `encv`, `sinf`, `pssh`).
+Encrypted AV1 and VP9 can decode "successfully" into noise; such frames must never be scored. What this module cannot see through
+is refused, because a demuxer might. Source: ISO/IEC 14496-12 (box structure), ISO/IEC 23001-7 (common encryption: `encv`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-_MAX_BOXES: Final = 4096
-_MAX_DEPTH: Final = 8
+MAX_BOXES: Final = 200_000
+"""Four hours in fragments of one second are about 100,000 boxes."""
+MAX_EDITS: Final = 64
+"""Entries of all edit lists. A cutting program writes a few; a demuxer multiplies them with the samples."""
+_MAX_DEPTH: Final = 16
 _MAX_STSD_BYTES: Final = 64 * 1024
-_CONTAINERS: Final = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
+_CONTAINERS: Final = {
+    b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"udta", b"mvex", b"dinf", b"tref", b"wave", b"moof", b"traf",
+}  # fmt: skip
+"""Every box that FFmpeg's demuxer looks into, at any place."""
 
 
-def has_encrypted_video(file: BinaryIO, *, size: int) -> bool:
-    """Whether a video sample entry of the MP4 in `file` is encrypted (`encv`), wherever the `moov` box stands."""
-    budget = [_MAX_BOXES]
-    return any(b"encv" in _sample_entry_kinds(payload) for payload in _stsd_payloads(file, start=0, end=size, depth=0, budget=budget))
+@dataclass(slots=True)
+class BoxSurvey:
+    """What the box tree says."""
+
+    top_level: set[bytes] = field(default_factory=set)
+    """Four-character codes at the top of the file."""
+    num_tracks: int = 0
+    num_edits: int = 0
+    num_boxes: int = 0
+    has_encrypted_video: bool = False
+    is_header_cut: bool = False
+    """The file ends within its own index (moov)."""
+    is_opaque: bool = False
+    """More boxes, or deeper ones, than are looked into, or a compressed index."""
 
 
-def top_level_boxes(file: BinaryIO, *, size: int) -> set[bytes]:
-    """Four-character codes of the boxes at the top of the file, as far as their lengths lead."""
-    return {kind for kind, _, _ in _boxes(file, start=0, end=size, budget=[_MAX_BOXES])}
+def survey(file: BinaryIO, *, size: int) -> BoxSurvey:
+    """Walk the boxes of the MP4 in `file`, wherever its `moov` stands."""
+    found = BoxSurvey()
+    _walk(file, start=0, end=size, depth=0, found=found)
+    return found
 
 
-def _boxes(file: BinaryIO, *, start: int, end: int, budget: list[int]) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, start of payload, end of payload) of the boxes between two offsets."""
+def _walk(file: BinaryIO, *, start: int, end: int, depth: int, found: BoxSurvey) -> None:
+    for kind, first, stop, is_cut in _boxes(file, start=start, end=end):
+        found.num_boxes += 1
+        if found.num_boxes > MAX_BOXES or depth > _MAX_DEPTH or kind == b"cmov":
+            found.is_opaque = True
+        if found.is_opaque:
+            return
+        if depth == 0:
+            found.top_level.add(kind)
+            found.is_header_cut |= kind == b"moov" and is_cut
+        if kind == b"stsd":
+            file.seek(first)
+            found.has_encrypted_video |= b"encv" in _sample_entry_kinds(file.read(min(stop - first, _MAX_STSD_BYTES)))
+        elif kind == b"elst":
+            file.seek(first + 4)
+            found.num_edits += int.from_bytes(file.read(4), "big")
+        elif kind in _CONTAINERS:
+            found.num_tracks += kind == b"trak"
+            _walk(file, start=first, end=stop, depth=depth + 1, found=found)
+
+
+def _boxes(file: BinaryIO, *, start: int, end: int) -> Iterator[tuple[bytes, int, int, bool]]:
+    """(kind, start of payload, end of payload, whether it ends too early) of the boxes between two offsets."""
     at = start
-    while at + 8 <= end and budget[0] > 0:
-        budget[0] -= 1
+    while at + 8 <= end:
         file.seek(at)
         head = file.read(16)
         if len(head) < 8:
@@ -42,19 +81,8 @@ def _boxes(file: BinaryIO, *, start: int, end: int, budget: list[int]) -> Iterat
             length = end - at
         if length < header:
             return
-        yield head[4:8], at + header, min(at + length, end)
+        yield head[4:8], at + header, min(at + length, end), at + length > end
         at += length
-
-
-def _stsd_payloads(file: BinaryIO, *, start: int, end: int, depth: int, budget: list[int]) -> Iterator[bytes]:
-    if depth >= _MAX_DEPTH:
-        return
-    for kind, first, stop in _boxes(file, start=start, end=end, budget=budget):
-        if kind == b"stsd":
-            file.seek(first)
-            yield file.read(min(stop - first, _MAX_STSD_BYTES))
-        elif kind in _CONTAINERS:
-            yield from _stsd_payloads(file, start=first, end=stop, depth=depth + 1, budget=budget)
 
 
 def _sample_entry_kinds(stsd: bytes) -> set[bytes]:

@@ -26,7 +26,8 @@ import numpy as np
 from ..options import DecodeLimits
 from . import picture, sandbox, wire
 from .child import DecodeChild
-from .probe import ForeignFile, index_packets, open_container
+from .foreign_file import ForeignFile
+from .probe import index_packets, open_container
 from .stream import DecodeTally, decode_wanted
 
 

@@ -5,7 +5,6 @@ What containers claim (duration, frame rate, frame count) is only compared, neve
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +27,9 @@ from ..errors import (
     UnsupportedCodecError,
 )
 from ..options import DecodeLimits
-from .mp4boxes import has_encrypted_video, top_level_boxes
+from .foreign_file import ForeignFile
+from .look_ahead import look_ahead
+from .mp4boxes import survey
 from .nal import nal_length_bytes, picture_kind
 from .plan import PacketFact
 from .sniff import HEAD_BYTES, sniff
@@ -43,26 +44,6 @@ CODECS: Final = (
 _DECODERS: Final = (*CODECS, "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "flv", "vp6a")
 _STILL_DEMUXERS: Final = {"gif", "apng"}
 _READ_BYTES: Final = 256 * 1024
-
-
-class ForeignFile:
-    """The uploaded file as PyAV reads it: an already open descriptor, named so that no message shows a path."""
-
-    name = "input"
-
-    def __init__(self, fd: int) -> None:
-        self._raw = io.FileIO(fd, "rb", closefd=False)
-        self.size = self._raw.seek(0, io.SEEK_END)
-        self._raw.seek(0)
-
-    def read(self, size: int = -1) -> bytes:
-        return self._raw.read(size) or b""
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +74,7 @@ def open_container(file: ForeignFile, *, limits: DecodeLimits) -> tuple[InputCon
     demuxer = sniff(file.read(HEAD_BYTES))
     if demuxer == "webp":
         raise UnsupportedCodecError("the file is a WebP picture or animation, which is not decoded here; upload a video file")
-    if demuxer == "mov" and has_encrypted_video(file, size=file.size):  # type: ignore[arg-type]
-        raise EncryptedMediaError("the video track is encrypted; upload the file without copy protection")
-    file.seek(0)
+    look_ahead(file, demuxer=demuxer, limits=limits)
     options = {
         "format_whitelist": ",".join((*DEMUXERS, "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")),
         "codec_whitelist": ",".join(_DECODERS),
@@ -118,7 +97,7 @@ def open_container(file: ForeignFile, *, limits: DecodeLimits) -> tuple[InputCon
 
 
 def _open_refusal(demuxer: str, err: Exception, file: ForeignFile) -> Exception:
-    if demuxer == "mov" and b"moov" not in top_level_boxes(file, size=file.size):  # type: ignore[arg-type]
+    if demuxer == "mov" and b"moov" not in survey(file, size=file.size).top_level:  # type: ignore[arg-type]
         return CorruptContainerError("the file is TRUNCATED: its index (moov box) is missing; upload the whole file again")
     if demuxer in ("avi", "mpegvideo", "flv"):
         return NotMediaError(f"the file starts like {demuxer} but holds no readable header ({err}); upload the original file")
@@ -151,8 +130,15 @@ def _choose_stream(container: InputContainer, *, limits: DecodeLimits) -> tuple[
         raise ResolutionTooSmallError(
             f"the picture is {width}x{height}, the short side must be at least {limits.short_side_px}; upload the original size"
         )
-    warnings = ("MULTIPLE_VIDEO_STREAMS",) if len(pictures) > 1 else ()
-    return stream, warnings
+    if "enc_key_id" in stream.metadata:  # Matroska's ContentEncryption
+        raise EncryptedMediaError("the video track is encrypted; upload the file without copy protection")
+    return stream, _unseen(container, num_pictures=len(pictures))
+
+
+def _unseen(container: InputContainer, *, num_pictures: int) -> tuple[str, ...]:
+    """Say what the file shows beside the stream that is screened: a fake may hide there."""
+    seen_not = [("MULTIPLE_VIDEO_STREAMS", num_pictures > 1), ("ATTACHED_PICTURE", len(container.streams.video) > num_pictures)]
+    return tuple(warning for warning, is_there in seen_not if is_there)
 
 
 def _codec_name(stream: VideoStream) -> str:

@@ -10,8 +10,9 @@ import av
 
 from ..errors import ResolutionTooLargeError, UnsupportedCodecError
 from ..options import DecodeLimits
+from .foreign_file import ForeignFile
 from .plan import cheap_neighbours, plan_runs
-from .probe import ForeignFile, PacketIndex, open_container
+from .probe import PacketIndex, open_container
 from .sample import sample_indices, tolerance_seconds
 
 

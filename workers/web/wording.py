@@ -59,6 +59,7 @@ _WARNINGS: Final = {
     "PARTIAL_DECODE": "Not every wanted frame could be decoded.",
     "DECODE_ERRORS": "Some frames were damaged.",
     "DURATION_MISMATCH": "The file says another length than its pictures have.",
+    "ATTACHED_PICTURE": "A picture is attached to the file (a cover); it was not judged.",
     "MULTIPLE_VIDEO_STREAMS": "The file holds several video streams; the main one was judged.",
     "ROTATED": "The video is stored rotated; boxes refer to the upright picture.",
 }
