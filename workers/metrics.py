@@ -79,6 +79,24 @@ class Metrics:
         self.failures = Counter("veriframe_video_failures_total", "Videos that failed", ["stage", "reason"], registry=registry)
         self.retries = Counter("veriframe_video_retries_total", "Tries that are repeated", ["reason"], registry=registry)
         self.duplicates = Counter("veriframe_video_duplicates_skipped_total", "Copies that changed nothing", ["reason"], registry=registry)
+        self.shadow_verdicts = Counter(
+            "veriframe_shadow_verdicts_total",
+            "Videos that the shadow bundle set judged too, by whether its word was the same",
+            ["outcome"],
+            registry=registry,
+        )
+        self.review_precision = Gauge(
+            "veriframe_review_precision_ratio",
+            "Of the reviewed videos with this word, the share that people called fake",
+            ["verdict"],
+            registry=registry,
+        )
+        self.review_labels = Gauge(
+            "veriframe_review_labels",
+            "Reviewed videos with a label, by the verdict's word and what people said",
+            ["verdict", "label"],
+            registry=registry,
+        )
         self.rejected = Counter(
             "veriframe_messages_rejected_total", "Messages that are no enqueue request", ["source", "code"], registry=registry
         )

@@ -20,7 +20,7 @@ from detect_core.structs import Verdict
 from . import tracing
 from .errors import LeaseLostError, LedgerUnavailableError, SourceError, WorkerError
 from .in_flight import InFlight, IsolationGate, Running
-from .ledger import Claim, ClaimRefused, Ledger, VerdictRecord
+from .ledger import Claim, ClaimRefused, Ledger, ShadowRecord, VerdictRecord
 from .ledger.schema import ISOLATE
 from .messages import JobFacts, failure_body, verdict_body
 from .metrics import Metrics
@@ -182,7 +182,16 @@ class Screening:
             verdict=verdict.verdict,
             p_fake=verdict.p_fake,
             body=body.to_json(),
+            shadow=self._shadow(verdict),
         )
+
+    def _shadow(self, verdict: Verdict) -> ShadowRecord | None:
+        opinion = verdict.extra.get("shadow")
+        if opinion is None:
+            return None
+        self._metrics.shadow_verdicts.labels(outcome="agrees" if opinion.verdict == verdict.verdict else "differs").inc()
+        share = self._settings.shadow_review_share
+        return ShadowRecord(bundle_set=opinion.bundle_set, verdict=opinion.verdict, p_fake=opinion.p_fake, review_share=share)
 
     def _observe(self, verdict: Verdict, *, wall_seconds: float) -> None:
         if wall_seconds > 0 and verdict.video.duration_seconds > 0:
