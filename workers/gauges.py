@@ -31,6 +31,7 @@ class QueueGauges:
         self._client = client
         self._metrics = metrics
         self.model = CostModel()
+        self._reviews_read: int | None = None  # decisions from before this process are in its predecessor's counter
         self._learn_at = self._work_at = self._count_at = float("-inf")
 
     def set_all(self) -> None:
@@ -47,8 +48,17 @@ class QueueGauges:
             self._count_at = time.monotonic() + _COUNT_SECONDS
             for state, count in self._ledger.count_states().items():
                 metrics.ledger_jobs.labels(state=state).set(count)
+            self._set_reviews()
         if time.monotonic() >= self._work_at:
             self._set_work(inbox)
+
+    def _set_reviews(self) -> None:
+        waiting, age = self._ledger.review_backlog()
+        self._metrics.review_open.set(waiting)
+        self._metrics.review_oldest_seconds.set(age)
+        self._reviews_read, decisions = self._ledger.decisions_after(self._reviews_read)
+        for decision, word in decisions:
+            self._metrics.reviews.labels(decision=decision, verdict=word).inc()
 
     def _set_work(self, inbox: dict[str, int]) -> None:
         started = time.monotonic()

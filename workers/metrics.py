@@ -151,6 +151,13 @@ class Metrics:
             "veriframe_dead_letters_total", "Jobs, messages and events that were given up", ["code"], registry=registry
         )
         self.outbox_oldest_seconds = Gauge("veriframe_outbox_oldest_age_seconds", "Age of the oldest undelivered event", registry=registry)
+        self.review_open = Gauge("veriframe_review_queue_length", "Verdicts that wait for a person", registry=registry)
+        self.review_oldest_seconds = Gauge(
+            "veriframe_review_queue_oldest_age_seconds", "Age of the oldest verdict that waits for a person", registry=registry
+        )
+        self.reviews = Counter(
+            "veriframe_verdict_reviews_total", "Decisions of people, beside the verdict's word", ["decision", "verdict"], registry=registry
+        )
         self.webhook_deliveries = Counter("veriframe_webhook_deliveries_total", "Webhook tries", ["outcome"], registry=registry)
 
         self.worker_in_flight = Gauge("veriframe_worker_in_flight", "Videos in flight in this process", registry=registry)

@@ -47,6 +47,10 @@ def cloud_event(event: OutboxEvent) -> bytes:
     return json.dumps(envelope, separators=(",", ":")).encode()
 
 
+def _is_good(answer: int | Exception) -> bool:
+    return isinstance(answer, int) and 200 <= answer < 300
+
+
 class WebhookSender:
     """Delivers outbox events: at least once, the same event ID on every try."""
 
@@ -70,9 +74,12 @@ class WebhookSender:
         """Deliver what is due; gives the number of tries made."""
         hold = self._settings.webhook_seconds * 2 + 5
         events = self._ledger.due_events(page=page, hold_seconds=hold)
-        # only the requests run beside each other; the ledger hears of them one by one, from this thread
-        for event, answer in zip(events, self._pool.map(self._try, events), strict=True):
-            self._settle(event, answer)
+        # only the requests run beside each other: the ledger hears of them from this thread, of the good ones in one transaction
+        answers = list(zip(events, self._pool.map(self._try, events), strict=True))
+        self._taken([event for event, answer in answers if _is_good(answer)])
+        for event, answer in answers:
+            if not _is_good(answer):
+                self._settle(event, answer)
         return len(events)
 
     def deliver(self, event: OutboxEvent) -> bool:
@@ -103,14 +110,17 @@ class WebhookSender:
             return False
         if isinstance(answer, Exception):
             return self._failed(event, type(answer).__name__)
-        if 200 <= answer < 300:
-            self._ledger.delivered(event)
-            self._metrics.webhook_deliveries.labels(outcome="delivered").inc()
+        if _is_good(answer):
+            self._taken([event])
             return True
         if answer == 410:
             self._give_up(event, code="WEBHOOK_GONE", message="the receiver answered 410: it wants no more events")
             return False
         return self._failed(event, f"status {answer}")
+
+    def _taken(self, events: list[OutboxEvent]) -> None:
+        self._ledger.delivered(events)
+        self._metrics.webhook_deliveries.labels(outcome="delivered").inc(len(events))
 
     def _post(self, event: OutboxEvent, *, traceparent: str | None) -> int:
         body, timestamp = cloud_event(event), int(time.time())

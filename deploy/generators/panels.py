@@ -277,6 +277,20 @@ VERDICTS: Final = Row(
             limit=0.2,
         ),
         Panel(
+            "Waiting for people",
+            "Age of the oldest verdict in the review queue. Red: it waits for a day.",
+            "s",
+            [Query("max(veriframe_review_queue_oldest_age_seconds and on (job, instance) veriframe_reconciler_leader == 1)", "oldest")],
+            limit=86400,
+        ),
+        Panel(
+            "Decisions of people, 6 h",
+            "Beside the word of the verdict. Manipulated and clean is a false alarm.",
+            "short",
+            [Query("sum by (verdict, decision) (increase(veriframe_verdict_reviews_total[6h]))", "{{verdict}}: {{decision}}")],
+            stack=True,
+        ),
+        Panel(
             "Failures by reason",
             "Per second. DECODE_*, INTERNAL, DETECTOR_ERROR, MODEL_UNAVAILABLE and FETCH_TIMEOUT are ours, the rest is the file's fault.",
             "ops",

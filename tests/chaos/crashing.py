@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from kombu.message import Message
@@ -65,9 +66,10 @@ class CrashingLedger(Ledger):
             self.crash.at("before-outbox")
         return events
 
-    def delivered(self, event: OutboxEvent) -> None:
-        self.crash.at("after-outbox")  # the receiver has it, the ledger does not know yet
-        super().delivered(event)
+    def delivered(self, taken: Sequence[OutboxEvent]) -> None:
+        if taken:
+            self.crash.at("after-outbox")  # the receivers have them, the ledger does not know yet
+        super().delivered(taken)
 
 
 def _crash_around_ack(crash: CrashPoint) -> None:

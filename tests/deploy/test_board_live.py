@@ -34,6 +34,7 @@ MAY_BE_EMPTY = {
     "Alerts that fire": "nothing is wrong",
     "Copies without effect, tries repeated": "nothing had to be repeated",
     "Drift of the mix": "needs a week",
+    "Decisions of people, 6 h": "nobody decides here",
 }
 
 

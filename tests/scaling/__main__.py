@@ -40,10 +40,12 @@ def main() -> int:
         played = max(options.play, 3 * size)
         outcome = simulate(prices, site, num_workers=size, services=services, videos=played, rng=random.Random(options.seed))
         report.detail.setdefault("sizes", []).append(asdict(outcome))
-        worst = max(outcome.used, key=outcome.used.__getitem__)
-        wait = "grows" if outcome.p95_wait_seconds is None else f"{outcome.p95_wait_seconds:.2f} s"
-        report.add(f"{size} workers: videos per second wanted", outcome.videos_per_second, "1/s", goal="", passed=None)
-        report.add(f"{size} workers: waiting p95; fullest part {worst} at {outcome.used[worst]:.0%}", wait, "", goal="", passed=None)
+        wait = "grows" if outcome.p95_wait_seconds is None else outcome.p95_wait_seconds
+        full = [f"{part} {share:.0%}" for part, share in sorted(outcome.used.items(), key=lambda pair: -pair[1]) if share > 0.7]
+        report.add(f"{size} workers: videos per second at {site.load:.0%}", outcome.videos_per_second, "1/s", goal="", passed=None)
+        report.add(
+            f"{size} workers: waiting p95 ({'full: ' + ', '.join(full) if full else 'nothing above 70 %'})", wait, "s", goal="", passed=None
+        )
     for part in used_shares(prices, site, num_workers=1, videos_per_second=1.0):
         report.add(f"{part}: enough up to", largest_pool(prices, site, part, service_seconds=mean), "workers", goal="", passed=None)
     report.detail["prices"], report.detail["site"] = asdict(prices), asdict(site)

@@ -91,8 +91,8 @@ def ledger_prices(postmaster: int, url: str, *, videos: int) -> dict[str, float]
                 latencies.append(time.perf_counter() - began)
                 assert isinstance(claim, Claim)
                 ledger.commit_verdict(claim, verdict=record, urls=["https://platform.example/hook"])
-            for event in ledger.due_events(page=50, hold_seconds=30):
-                ledger.delivered(event)
+            while events := ledger.due_events(page=32, hold_seconds=30):
+                ledger.delivered(events)
 
     def renewals() -> None:
         for _ in range(videos):
@@ -128,10 +128,16 @@ def broker_prices(*, videos: int, idle_seconds: float) -> dict[str, float]:
             facts = client.info("cpu")
             return float(facts["used_cpu_sys"] + facts["used_cpu_user"])
 
+        def commands() -> int:
+            return int(client.info("stats")["total_commands_processed"])
+
+        def commands_per_second() -> float:
+            before = commands()
+            time.sleep(idle_seconds)
+            return (commands() - before - 1) / idle_seconds
+
         time.sleep(3.0)
-        clients, before, commands = client.info("clients")["connected_clients"], used(), client.info("stats")["total_commands_processed"]
-        time.sleep(idle_seconds)
-        quiet, quiet_commands = used() - before, client.info("stats")["total_commands_processed"] - commands
+        clients, quiet = client.info("clients")["connected_clients"], commands_per_second()
         worker = world.add_worker("worker-0", VERIFRAME_METRICS_PORT=str(port))
         end = time.monotonic() + 60
         while time.monotonic() < end:
@@ -142,24 +148,22 @@ def broker_prices(*, videos: int, idle_seconds: float) -> dict[str, float]:
                 time.sleep(0.1)
         time.sleep(3.0)
         opened = client.info("clients")["connected_clients"] - clients
-        before, commands = used(), client.info("stats")["total_commands_processed"]
-        time.sleep(idle_seconds)
-        idle, idle_commands = used() - before - quiet, client.info("stats")["total_commands_processed"] - commands - quiet_commands
+        polling = max(0.0, commands_per_second() - quiet)
         names = [f"v{i}" for i in range(videos)]
         world.make_media(names)
         janitor, ingest = world.fleet.members["janitor-0"].pid, world.fleet.members["ingest-0"].pid
-        before, janitor_before, ingest_before, started = used(), cpu_of([janitor]), cpu_of([ingest]), time.monotonic()
+        before, sent, janitor_before, ingest_before, started = used(), commands(), cpu_of([janitor]), cpu_of([ingest]), time.monotonic()
         world.push_raw(client, names)
         if not world.wait_finished(videos, seconds=300):
             raise TimeoutError("the videos of the measurement did not end")
         took = time.monotonic() - started
-        background = (quiet + max(0.0, idle)) / idle_seconds * took
-        broker = used() - before - background
+        sent = commands() - sent
+        per_command = (used() - before) / sent
         result = {
-            "broker_per_video": max(0.0, broker) / videos,
-            "broker_per_idle_second": max(0.0, idle) / idle_seconds,
+            "broker_per_video": per_command * max(0.0, sent - (quiet + polling) * took) / videos,
+            "broker_per_idle_second": per_command * polling,
             "broker_connections_per_worker": float(opened),
-            "broker_commands_per_idle_second": idle_commands / idle_seconds,
+            "broker_commands_per_idle_second": polling,
             "janitor_per_video": (cpu_of([janitor]) - janitor_before) / videos,
             "ingest_per_video": (cpu_of([ingest]) - ingest_before) / videos,
         }

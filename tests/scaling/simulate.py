@@ -25,7 +25,13 @@ class Site:
     """Videos in flight per worker; its connection pool is two larger."""
     heartbeat_seconds: float = 15.0
     receiver_seconds: float = 0.02
-    """Of the platform that takes webhooks; one janitor delivers one after the other."""
+    """Of the platform that takes webhooks."""
+    webhook_parallel: int = 16
+    webhook_page: int = 32
+    """Events that the janitor takes and marks in one transaction each."""
+    dispatch_page: int = 200
+    dispatch_pause_seconds: float = 0.05
+    """Between two pages of a busy janitor."""
     scrape_seconds: float = 15.0
     prometheus_samples_per_second: float = 500_000.0
     """What one Prometheus is commonly run at."""
@@ -55,7 +61,9 @@ def used_shares(prices: Prices, site: Site, *, num_workers: int, videos_per_seco
         "broker cpu": videos_per_second * prices.broker_per_video + num_workers * prices.broker_per_idle_second,
         "broker connections": num_workers * prices.broker_connections_per_worker / 10_000,
         "janitor cpu": videos_per_second * prices.janitor_per_video,
-        "webhook sender": videos_per_second * (site.receiver_seconds + 2 * prices.ledger_latency_seconds),
+        "webhook sender": videos_per_second
+        * (site.receiver_seconds / site.webhook_parallel + 2 * prices.ledger_latency_seconds / site.webhook_page),
+        "dispatch pages": videos_per_second * site.dispatch_pause_seconds / site.dispatch_page,
         "one ingest": videos_per_second * prices.ingest_per_video,
         "one prometheus": num_workers * prices.series_per_worker / site.scrape_seconds / site.prometheus_samples_per_second,
     }

@@ -150,3 +150,28 @@ def test_a_hint_that_makes_no_sense_is_refused(media):
 
     with pytest.raises(InvalidMessageError, match="media"):
         parse_enqueue({"video_id": "a", "media": media})
+
+
+def test_the_review_queue_is_gauged_and_decisions_are_counted_once():
+    ledger, metrics = Ledger.in_memory(), Metrics()
+    gauges = QueueGauges(ledger, client=None, metrics=metrics)
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, labels)
+
+    claim = ledger.claim(submit(ledger, "doubtful"), owner="w", lease_seconds=60)
+    assert isinstance(claim, Claim)
+    record = VerdictRecord(content_sha256="0" * 64, bundle_set="b", policy="p", verdict="suspicious", p_fake=0.6, body={"reason_codes": []})
+    ledger.commit_verdict(claim, verdict=record, urls=[])
+    gauges._set_reviews()
+    assert value("veriframe_review_queue_length") == 1
+    assert value("veriframe_review_queue_oldest_age_seconds") >= 0
+    with ledger.engine.connect() as connection:
+        seq = connection.exec_driver_sql("select verdict_seq from review_items").scalar_one()
+    ledger.review_decide(seq, actor="ann", decision="fake")
+    for _ in range(2):
+        gauges._set_reviews()
+    assert value("veriframe_review_queue_length") == 0
+    assert value("veriframe_review_queue_oldest_age_seconds") == 0
+    assert value("veriframe_verdict_reviews_total", decision="fake", verdict="suspicious") == 1
+    ledger.close()

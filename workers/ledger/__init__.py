@@ -35,6 +35,7 @@ from .records import (
     VerdictRecord,
     VerdictRow,
 )
+from .review_facts import ReviewFacts
 from .review_queries import ReviewItem
 from .reviews import Reviews
 from .revisions import ArchivedVerdict, Revisions
@@ -44,7 +45,7 @@ from .submissions import Submissions
 from .upkeep import Upkeep
 
 
-class Ledger(Submissions, Leases, Upkeep, MediaFacts, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions, Doors, Erasure):
+class Ledger(Submissions, Leases, Upkeep, MediaFacts, ReviewFacts, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions, Doors, Erasure):
     """All of the ledger on one database. Thread-safe; every method is its own transaction.
 
     Every method raises `LedgerUnavailableError` when the database is down, locked for long or full.

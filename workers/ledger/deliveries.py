@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine, select, update
@@ -49,11 +50,14 @@ class Deliveries:
             for row in rows
         ]
 
-    def delivered(self, event: OutboxEvent) -> None:
-        """Mark an event as taken by its receiver."""
+    def delivered(self, taken: Sequence[OutboxEvent]) -> None:
+        """Mark events as taken by their receivers, in one transaction."""
+        if not taken:
+            return
         with writing(self._engine) as connection:
-            connection.execute(update(outbox).where(outbox.c.event_id == event.event_id).values(delivered_at=db_now()))
-            record_events(connection, [{"ledger_id": event.ledger_id, "kind": "delivered", "detail": event.event_id}])
+            ids = [event.event_id for event in taken]
+            connection.execute(update(outbox).where(outbox.c.event_id.in_(ids)).values(delivered_at=db_now()))
+            record_events(connection, [{"ledger_id": e.ledger_id, "kind": "delivered", "detail": e.event_id} for e in taken])
 
     def postpone(self, event: OutboxEvent, *, delay_seconds: float) -> None:
         """Try an event again later."""
