@@ -39,6 +39,7 @@ from .dashboard import make_dashboard
 from .erasure import add_erasure
 from .evidence import add_evidence, cached_json
 from .explanation import add_explanation
+from .gather import Gather
 from .guard import Guard
 from .review_api import add_reviews
 from .session import PREFIX
@@ -72,24 +73,18 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
     _count_requests(app, control)
     app.add_middleware(Guard, body_limit_bytes=settings.body_limit_bytes)
 
-    def accept(submissions: list[Submission], *, key: auth.ApiKey, refuse_conflicts: bool = False) -> list[Submitted]:
-        control.intake.require_room()
-        owned = [_owned(submission, key.tenant) for submission in submissions]
-        limiter.spend(key.tenant, len(owned))
-        created = 0
-        try:
-            outcomes = control.intake.accept(owned, refuse_conflicts=refuse_conflicts)
-            created = sum(outcome.created for outcome in outcomes)
-        finally:
-            limiter.spend(key.tenant, created - len(owned))
-        return outcomes
+    accept = _accepting(control, limiter)
+    gather = Gather(lambda submissions, key: accept(submissions, key=key))
 
     @app.post("/v1/videos", status_code=202, openapi_extra=contract.submit_body())
     async def submit_video(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
         """Submit one video: the enqueue schema, or a CloudEvent (structured or binary)."""
         data = await body.read_json(request)
         submission = _submission(request, data)
-        [outcome] = await asyncio.to_thread(accept, [submission], key=key, refuse_conflicts=submission.key is not None)
+        if submission.key is None:
+            outcome = await gather.submit(submission, key)
+        else:  # a key that was used for another request is refused: that is between two requests, not a batch
+            [outcome] = await asyncio.to_thread(accept, [submission], key=key, refuse_conflicts=True)
         video_id = submission.request.video_id
         return JSONResponse(
             {"video_id": video_id, "job_id": outcome.ledger_id, "state": "queued", "created": outcome.created},
@@ -149,6 +144,22 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
     _add_probes(app, control, extra_health)
     _mount_dashboard(app, control, keys)
     return app
+
+
+def _accepting(control: Control, limiter: Limiter) -> Callable[..., list[Submitted]]:
+    def accept(submissions: list[Submission], *, key: auth.ApiKey, refuse_conflicts: bool = False) -> list[Submitted]:
+        control.intake.require_room()
+        owned = [_owned(submission, key.tenant) for submission in submissions]
+        limiter.spend(key.tenant, len(owned))
+        created = 0
+        try:
+            outcomes = control.intake.accept(owned, refuse_conflicts=refuse_conflicts)
+            created = sum(outcome.created for outcome in outcomes)
+        finally:
+            limiter.spend(key.tenant, created - len(owned))
+        return outcomes
+
+    return accept
 
 
 def _mount_dashboard(app: FastAPI, control: Control, keys: auth.Keyring) -> None:

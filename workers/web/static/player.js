@@ -120,16 +120,35 @@
       pen.fillRect(a, top, Math.max(b - a, 2), height);
     });
     pen.globalAlpha = 1;
-    [["review", "--suspicious", "suspicious", [6, 4]], ["fake", "--manipulated", "likely manipulated", []]].forEach(([name, ink, text, dash]) => {
-      const value = facts.thresholds && facts.thresholds[name];
-      if (value === null || value === undefined) return;
+    lines().forEach(({ value, ink, dash }) => {
       const y = u.valToPos(value, "y", true);
-      pen.strokeStyle = pen.fillStyle = colour(ink);
+      pen.strokeStyle = colour(ink);
       pen.lineWidth = 1.5 * ratio; pen.setLineDash(dash.map((d) => d * ratio));
       pen.beginPath(); pen.moveTo(left, y); pen.lineTo(left + width, y); pen.stroke();
-      pen.font = "600 " + 11 * ratio + "px system-ui, sans-serif"; pen.textAlign = "right";
-      const above = y - top > 18 * ratio;
-      pen.fillText(text + " ≥ " + value.toFixed(2), left + width - 6 * ratio, above ? y - 4 * ratio : y + 13 * ratio);
+    });
+    pen.restore();
+  }
+
+  function lines() {
+    const known = [
+      { name: "review", ink: "--suspicious", text: "suspicious", dash: [6, 4] },
+      { name: "fake", ink: "--manipulated", text: "likely manipulated", dash: [] },
+    ];
+    return known.map((line) => ({ ...line, value: facts.thresholds ? facts.thresholds[line.name] : null })).filter((line) => typeof line.value === "number");
+  }
+
+  // the words of the lines lie over the curves, on a ground of their own
+  function drawLabels(u) {
+    const pen = u.ctx, { left, top, width } = u.bbox, ratio = window.devicePixelRatio || 1;
+    pen.save();
+    pen.font = "600 " + 11 * ratio + "px system-ui, sans-serif"; pen.textAlign = "right"; pen.textBaseline = "middle";
+    lines().forEach(({ value, ink, text }) => {
+      const words = text + " ≥ " + value.toFixed(2), wide = pen.measureText(words).width + 12 * ratio, high = 17 * ratio;
+      const y = u.valToPos(value, "y", true), middle = y - top > high + 3 * ratio ? y - high / 2 - 2 * ratio : y + high / 2 + 2 * ratio;
+      pen.fillStyle = colour("--paper"); pen.globalAlpha = 0.9;
+      pen.beginPath(); pen.roundRect(left + width - wide - 4 * ratio, middle - high / 2, wide, high, 5 * ratio); pen.fill();
+      pen.globalAlpha = 1; pen.fillStyle = colour(ink);
+      pen.fillText(words, left + width - 10 * ratio, middle);
     });
     pen.restore();
   }
@@ -148,7 +167,7 @@
         label: "Face " + track.id, stroke: trackColour(place), width: 2.2, dash: DASHES[place % 6], spanGaps: true,
         points: { show: true, size: 6, fill: trackColour(place), stroke: trackColour(place) },
       }))],
-      hooks: { drawClear: [drawGround] },
+      hooks: { drawClear: [drawGround], draw: [drawLabels] },
     }, columns(), chartPlace);
     const head = document.createElement("span");
     head.className = "playhead";
