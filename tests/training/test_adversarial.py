@@ -17,7 +17,7 @@ def draw(batch, generator):
 
 def test_it_learns_to_reproduce_and_logs(tmp_path):
     torch.manual_seed(0)
-    config = AdversarialConfig(steps=30, batch=4, learning_rate=2e-3, l1_weight=5.0, bf16=False, log_every=10)
+    config = AdversarialConfig(steps=60, batch=4, learning_rate=5e-4, l1_weight=20.0, bf16=False, log_every=10)
     result = train_adversarial(AutoGan(1, 4), PatchDiscriminator(4), draw, config=config, log_path=tmp_path / "log.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[0]["l1"] > result.l1
