@@ -6,30 +6,29 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .aggregate import STRATEGY, TrackWindow, best_window, of_track, quality_weight
+from .aggregate import STRATEGY, quality_weight
 from .batching import BatchReport
 from .bundle import Bundle
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
-from .detectors import PrecisionWish, is_track_bundle
+from .detectors import Precision, PrecisionWish, is_track_bundle
 from .detectors.runtime import SCORE_TOLERANCE
 from .engine import Engine
 from .errors import BundleMismatchError
-from .evidence import mean_logits, suspicious_segments, track_score, worst_moments
 from .explain import crop_request
-from .faces.detect import FaceDetector, FoundFace, boxes_in_full_size
+from .faces.detect import FaceDetector, boxes_in_full_size
 from .faces.sparse import STRIDE
 from .faces.track import follow
+from .judging import Look, Scored, judge
 from .options import ScreeningOptions
-from .policy import POLICY, Decision, FaceCounts, decide
-from .structs import CropScore, DetectorReport, FaceBox, Frame, Sampling, Verdict, VideoInfo
-from .versions import runtime_versions
+from .shadow import with_shadow
+from .structs import CropScore, FaceBox, Frame, Verdict, VideoInfo
 from .video.decode import CropRequest, DecodeSession
 from .video.keeper import keeper
 from .video.sample import POLICY as SAMPLING_POLICY
@@ -40,23 +39,6 @@ _WINDOW: Final = 2 * STRIDE
 
 OnStage = Callable[[str, float, float], None]
 """(stage, wall seconds, cpu seconds of the calling thread) at the end of each stage."""
-
-
-@dataclass(slots=True)
-class _Look:
-    """What has been gathered about one video so far."""
-
-    frames: list[Frame] = field(default_factory=list)
-    boxes: list[list[FaceBox]] = field(default_factory=list)
-    crops: dict[tuple[int, int], dict[str, tuple[NDArray[np.uint8], float]]] = field(default_factory=dict)
-    """(frame_id, box number) -> detector name -> (picture, sharpness)."""
-    logits: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
-    """(frame_id, box number) -> detector name -> logit, of the detectors that score single crops."""
-    waited: dict[str, float] = field(default_factory=dict)
-    """Seconds that were spent waiting for each of them after the last frame."""
-    found_last: list[FoundFace] | None = None
-    """What the face detector found on the newest frame."""
-    num_dropped: int = 0
 
 
 class _Clock:
@@ -78,6 +60,20 @@ class _Clock:
                 self._on_stage(name, spent, time.thread_time() - cpu)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One screening under way."""
+
+    look: Look
+    clock: _Clock
+    deadline: float
+    cancel: threading.Event | None
+
+
+_Wait = tuple[list[tuple[int, int]], str, Callable[[], NDArray[np.float32]]]
+"""(frame_id, box number) of queued crops, the detector's name, what waits for their logits."""
+
+
 class Screener:
     """Screens videos with one set of bundles on one device. Thread-safe: one thread per video."""
 
@@ -90,6 +86,7 @@ class Screener:
         precision: PrecisionWish = "fp32",
         compiled: bool = False,
         face_detector: FaceDetector | None = None,
+        shadow: BundleSet | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
     ) -> None:
         """Load the models and start the decode nursery.
@@ -102,6 +99,7 @@ class Screener:
                 fp32, so that the verdict's word is the one of fp32.
             compiled: let TorchInductor compile the detectors' nets.
             face_detector: another face detector than MTCNN.
+            shadow: a second set that scores the same crops; its opinion is added to the verdict's `extra`, it never decides.
             on_batch: called after every batch, for metrics.
 
         Raises:
@@ -114,8 +112,15 @@ class Screener:
         self.bundle_set = bundle_set
         self.options = options or ScreeningOptions()
         self.device = device
+        self.shadow = shadow
+        self._scored = with_shadow(bundle_set, shadow).bundles
         self.engine = Engine(
-            bundle_set, device=device, precision=precision, compiled=compiled, face_detector=face_detector, on_batch=on_batch
+            with_shadow(bundle_set, shadow),
+            device=device,
+            precision=precision,
+            compiled=compiled,
+            face_detector=face_detector,
+            on_batch=on_batch,
         )
         keeper().warm()
 
@@ -129,6 +134,7 @@ class Screener:
         precision: PrecisionWish = "fp32",
         compiled: bool = False,
         face_detector: FaceDetector | None = None,
+        shadow: Path | str | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
     ) -> Self:
         """Load a bundle set from disk and start; arguments as for the class.
@@ -143,6 +149,7 @@ class Screener:
             precision=precision,
             compiled=compiled,
             face_detector=face_detector,
+            shadow=load_bundle_set(shadow) if shadow is not None else None,
             on_batch=on_batch,
         )
 
@@ -176,57 +183,110 @@ class Screener:
             ScreeningCancelled: `cancel` was set.
         """
         deadline = time.monotonic() + (deadline_seconds or self.options.total_seconds)
-        clock = _Clock(on_stage)
-        look = _Look()
+        run = _Run(look=Look(), clock=_Clock(on_stage), deadline=deadline, cancel=cancel)
         with DecodeSession(file, options=self.options, cancel=cancel) as session:
-            with clock.stage("decode"):
+            with run.clock.stage("decode"):
                 info = session.open()
-            self._gather(session, look, clock, deadline=deadline, cancel=cancel)
-            warnings = sorted(session.warnings)
-            decode_cpu = session.cpu_seconds
-        with clock.stage("classify"):
-            scores, pictures, detector_seconds = self._score(look, deadline=deadline, cancel=cancel)
-        with clock.stage("aggregate"):
-            verdict = self._judge(info, look, scores, pictures, detector_seconds, warnings=warnings, clock=clock, decode_cpu=decode_cpu)
-        if self.engine.is_exact or not self._is_close_call(verdict):
-            return verdict
-        with clock.stage("classify"):
-            scores, pictures, detector_seconds = self._score(look, deadline=deadline, cancel=cancel, exact=True)
-        with clock.stage("aggregate"):
-            return self._judge(
-                info, look, scores, pictures, detector_seconds, warnings=warnings, clock=clock, decode_cpu=decode_cpu, exact=True
-            )
+                frames, more = session.next_frames(_FIRST_WINDOW if self._clear is None else self.options.num_frames)
+            if self._clear is not None and not more:
+                early = self._first_look(session, info, frames, run)
+                if early is not None:
+                    return early
+            self._gather(session, frames, more, run)
+            scored = self._score(run)
+            verdict = self._judge(session, info, run, scored)
+            if self.engine.is_exact or not self._is_close_call(verdict):
+                return verdict
+            return self._judge(session, info, run, self._score(run, exact=True))
 
-    def _gather(self, session: DecodeSession, look: _Look, clock: _Clock, *, deadline: float, cancel: threading.Event | None) -> None:
+    @property
+    def _clear(self) -> float | None:
+        """P(fake) after the first look below which a video is let go; None when every video gets the whole look."""
+        clear = self.bundle_set.document.get("first_look_clear")
+        return float(clear) if clear is not None and self.options.first_look is not None else None
+
+    def _first_look(self, session: DecodeSession, info: VideoInfo, frames: Sequence[Frame], run: _Run) -> Verdict | None:
+        """The verdict of a few of the decoded frames, if it is clear; a video that is not gets the verdict of the whole look."""
+        assert self.options.first_look is not None
+        assert self._clear is not None
+        step = max(1, -(-len(frames) // self.options.first_look))
+        chosen = frames[step // 2 :: step]
+        first = _Run(look=Look(), clock=run.clock, deadline=run.deadline, cancel=run.cancel)
+        with run.clock.stage("detect"):
+            boxes = self._find_faces(chosen, first)
+        with run.clock.stage("crop"):
+            self._cut(session, chosen, boxes, first.look)
+        self._finish_scoring(self._start_scoring(chosen, boxes, first), first)
+        verdict = self._judge(
+            session, info, first, self._score(first), num_requested=len(chosen), sampling=f"{SAMPLING_POLICY}+first_look/1"
+        )
+        return verdict if verdict.verdict == "authentic" and verdict.p_fake is not None and verdict.p_fake < self._clear else None
+
+    def _gather(self, session: DecodeSession, frames: list[Frame], more: bool, run: _Run) -> None:
         """Decode, find faces, cut and score, window by window: while one is being looked at, the next is being decoded."""
-        waits: list[tuple[list[tuple[int, int]], str, Callable[[], NDArray[np.float32]]]] = []
-        with clock.stage("decode"):
-            frames, more = session.next_frames(_FIRST_WINDOW)
+        waits: list[_Wait] = []
         while frames:
             if more:
-                left = self.options.num_frames - len(look.frames) - len(frames)
-                session.ask_frames(left if left <= _FIRST_WINDOW else _WINDOW)
-            with clock.stage("detect"):
-                boxes = self._find_faces(frames, look, deadline=deadline, cancel=cancel)
+                left = self.options.num_frames - len(run.look.frames) - len(frames)
+                session.ask_frames(left if 0 < left <= _FIRST_WINDOW else _WINDOW)
+            with run.clock.stage("detect"):
+                boxes = self._find_faces(frames, run)
             following: list[Frame] = []
             if more:
-                with clock.stage("decode"):
+                with run.clock.stage("decode"):
                     following, more = session.take_frames()
-            with clock.stage("crop"):
-                self._cut(session, frames, boxes, look)
+            with run.clock.stage("crop"):
+                self._cut(session, frames, boxes, run.look)
                 session.release(up_to=frames[-1].frame_id)
-            keys = [(frame.frame_id, number) for frame, kept in zip(frames, boxes, strict=True) for number in range(len(kept))]
-            for bundle in self.bundle_set.bundles:
-                if not is_track_bundle(bundle):
-                    crops = [look.crops[key][bundle.name][0] for key in keys]
-                    waits.append((keys, bundle.name, self.engine.start_logits(bundle.name, crops, deadline=deadline, cancel=cancel)))
+            waits += self._start_scoring(frames, boxes, run)
             frames = following
-        with clock.stage("classify"):
+        self._finish_scoring(waits, run)
+
+    def _start_scoring(self, frames: Sequence[Frame], boxes: Sequence[Sequence[FaceBox]], run: _Run) -> list[_Wait]:
+        """Queue the crops of `frames` for every detector of single crops."""
+        keys = [(frame.frame_id, number) for frame, kept in zip(frames, boxes, strict=True) for number in range(len(kept))]
+        waits: list[_Wait] = []
+        for bundle in self._scored:
+            if not is_track_bundle(bundle):
+                crops = [run.look.crops[key][bundle.name][0] for key in keys]
+                wait = self.engine.start_logits(bundle.name, crops, deadline=run.deadline, cancel=run.cancel)
+                waits.append((keys, bundle.name, wait))
+        return waits
+
+    def _finish_scoring(self, waits: Sequence[_Wait], run: _Run) -> None:
+        look = run.look
+        with run.clock.stage("classify"):
             for keys, name, wait in waits:
                 started = time.monotonic()
                 for key, value in zip(keys, wait(), strict=True):
                     look.logits.setdefault(key, {})[name] = float(value)
                 look.waited[name] = look.waited.get(name, 0.0) + time.monotonic() - started
+
+    def _judge(
+        self,
+        session: DecodeSession,
+        info: VideoInfo,
+        run: _Run,
+        scored: Scored,
+        *,
+        num_requested: int | None = None,
+        sampling: str = SAMPLING_POLICY,
+    ) -> Verdict:
+        with run.clock.stage("aggregate"):
+            return judge(
+                run.look,
+                scored,
+                info=info,
+                bundle_set=self.bundle_set,
+                shadow=self.shadow,
+                options=self.options,
+                num_requested=num_requested or self.options.num_frames,
+                sampling_policy=sampling,
+                device=self.device,
+                warnings=sorted(session.warnings | run.look.warnings),
+                stage_seconds=run.clock.seconds,
+                decode_cpu=session.cpu_seconds,
+            )
 
     def _is_close_call(self, verdict: Verdict) -> bool:
         """Whether what bf16 may add or take could carry a track over a threshold."""
@@ -240,14 +300,18 @@ class Screener:
             for threshold in (calibration.t_review, calibration.t_fake)
         )
 
-    def _find_faces(self, frames: Sequence[Frame], look: _Look, *, deadline: float, cancel: threading.Event | None) -> list[list[FaceBox]]:
+    def _find_faces(self, frames: Sequence[Frame], run: _Run) -> list[list[FaceBox]]:
         if not frames:
             return []
-        options = self.options
+        options, look = self.options, run.look
         # a face of min_face_px may shrink below what the cascade can see: then it is asked for its smallest
         min_small_px = max(options.min_face_px / frames[0].scale, 20.0)
         found = self.engine.find_faces(
-            [frame.image_hwc for frame in frames], min_face_px=min_small_px, deadline=deadline, cancel=cancel, before=look.found_last
+            [frame.image_hwc for frame in frames],
+            min_face_px=min_small_px,
+            deadline=run.deadline,
+            cancel=run.cancel,
+            before=look.found_last,
         )
         look.found_last = found[-1]
         boxes = [
@@ -259,12 +323,12 @@ class Screener:
         look.num_dropped += sum(len(faces) for faces in found) - sum(len(kept) for kept in boxes)
         return boxes
 
-    def _cut(self, session: DecodeSession, frames: Sequence[Frame], boxes: Sequence[Sequence[FaceBox]], look: _Look) -> None:
+    def _cut(self, session: DecodeSession, frames: Sequence[Frame], boxes: Sequence[Sequence[FaceBox]], look: Look) -> None:
         keys: list[tuple[int, int, str]] = []
         requests: list[CropRequest] = []
         for frame, kept in zip(frames, boxes, strict=True):
             for number, box in enumerate(kept):
-                for bundle in self.bundle_set.bundles:
+                for bundle in self._scored:
                     keys.append((frame.frame_id, number, bundle.name))
                     requests.append(crop_request(box.frame_id, box.xyxy, bundle.crop))
         for (frame_id, number, name), cut in zip(keys, session.cut(requests), strict=True):
@@ -272,10 +336,9 @@ class Screener:
         look.frames += frames
         look.boxes += [list(kept) for kept in boxes]
 
-    def _score(
-        self, look: _Look, *, deadline: float, cancel: threading.Event | None, exact: bool = False
-    ) -> tuple[list[CropScore], dict[tuple[int, float], NDArray[np.uint8]], dict[str, float]]:
-        """Score the crops of every track that is long enough to say something."""
+    def _score(self, run: _Run, *, exact: bool = False) -> Scored:
+        """The scores of every track that is long enough to say something; computed again in fp32 when `exact`."""
+        look = run.look
         number_of = {id(box): (box.frame_id, number) for kept in look.boxes for number, box in enumerate(kept)}
         members = [
             (track.track_id, box, look.crops[number_of[id(box)]])
@@ -285,13 +348,13 @@ class Screener:
         ]
         logits: list[dict[str, float]] = [{} for _ in members]
         seconds: dict[str, float] = {}
-        for bundle in self.bundle_set.bundles:
+        for bundle in self._scored:
             started = time.monotonic()
             crops = [cuts[bundle.name][0] for _, _, cuts in members]
             if is_track_bundle(bundle):
                 values = self._track_logits(bundle, [(track_id, box) for track_id, box, _ in members], crops)
             elif exact:
-                scored = self.engine.logits(bundle.name, crops, deadline=deadline, cancel=cancel, exact=True)
+                scored = self.engine.logits(bundle.name, crops, deadline=run.deadline, cancel=run.cancel, exact=True)
                 values = {i: float(value) for i, value in enumerate(scored)}
             else:
                 values = {i: look.logits[number_of[id(box)]][bundle.name] for i, (_, box, _) in enumerate(members)}
@@ -311,7 +374,8 @@ class Screener:
             for i, (track_id, box, cuts) in enumerate(members)
         ]
         pictures = {(track_id, box.pts_seconds): cuts[first][0] for track_id, box, cuts in members}
-        return scores, pictures, seconds
+        precision: dict[str, Precision] = {bundle.name: "fp32" if exact else self.engine.precision(bundle.name) for bundle in self._scored}
+        return Scored(scores=scores, pictures=pictures, seconds=seconds, precision=precision)
 
     def _track_logits(self, bundle: Bundle, faces: Sequence[tuple[int, FaceBox]], crops: Sequence[NDArray[np.uint8]]) -> dict[int, float]:
         """Logits of a detector of tracks by number of the crop; crops of tracks that are too short for it are left out."""
@@ -323,92 +387,3 @@ class Screener:
             if values is not None:
                 out |= {i: float(value) for i, value in zip(members, values, strict=True)}
         return out
-
-    def _judge(
-        self,
-        info: VideoInfo,
-        look: _Look,
-        scores: list[CropScore],
-        pictures: dict[tuple[int, float], NDArray[np.uint8]],
-        detector_seconds: dict[str, float],
-        *,
-        warnings: list[str],
-        clock: _Clock,
-        decode_cpu: float,
-        exact: bool = False,
-    ) -> Verdict:
-        calibration = self.bundle_set.calibration
-        tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
-        windows = {
-            track_id: best_window([calibration.fusion.fuse(s.logits) for s in track], [s.weight for s in track], track_id=track_id)
-            for track_id, track in tracks.items()
-        }
-        judged: list[TrackWindow] = [window for window in windows.values() if window is not None]
-        decision = decide(
-            judged,
-            counts=FaceCounts(
-                num_frames=len(look.frames),
-                num_frames_with_face=sum(bool(kept) for kept in look.boxes),
-                num_small_or_unsure=look.num_dropped,
-                min_face_px=self.options.min_face_px,
-            ),
-            num_crops=sum(window.num_crops for window in judged),
-            calibration=calibration,
-            track_logits={window.track_id: mean_logits(tracks[window.track_id], window) for window in judged},
-        )
-        if len(look.frames) < 0.8 * min(self.options.num_frames, info.num_packets) and "PARTIAL_DECODE" not in warnings:
-            warnings = [*warnings, "PARTIAL_DECODE"]
-        return Verdict(
-            verdict=decision.verdict,
-            p_fake=decision.p_fake,
-            reason_codes=decision.reason_codes,
-            sentence=decision.sentence,
-            video=info,
-            sampling=Sampling(
-                policy=SAMPLING_POLICY,
-                num_requested=self.options.num_frames,
-                num_decoded=len(look.frames),
-                num_faces=sum(len(kept) for kept in look.boxes),
-                pts_seconds=tuple(round(frame.pts_seconds, 6) for frame in look.frames),
-            ),
-            tracks=tuple(track_score(track, windows[track_id], calibration=calibration) for track_id, track in tracks.items()),
-            segments=tuple(s for track in tracks.values() for s in suspicious_segments(track, calibration=calibration)),
-            detectors=self._reports(tracks, windows, decision, detector_seconds, exact=exact),
-            evidence=worst_moments(scores, calibration=calibration, pictures=pictures, thumbnails=self.options.thumbnails),
-            warnings=tuple(warnings),
-            bundle_set=self.bundle_set.label,
-            policy=POLICY,
-            t_review=calibration.t_review,
-            t_fake=calibration.t_fake,
-            calibration=calibration.name,
-            stage_seconds={name: round(seconds, 4) for name, seconds in clock.seconds.items()},
-            cpu_seconds=round(decode_cpu, 4),
-            extra={"runtime": runtime_versions(self.device)},
-        )
-
-    def _reports(
-        self,
-        tracks: dict[int, list[CropScore]],
-        windows: dict[int, TrackWindow | None],
-        decision: Decision,
-        seconds: dict[str, float],
-        *,
-        exact: bool,
-    ) -> tuple[DetectorReport, ...]:
-        """What each detector said about the deciding track; optional detectors without a bundle are listed, not scored."""
-        window = windows.get(decision.track_id) if decision.track_id is not None else None
-        means = mean_logits(tracks[window.track_id], window) if window is not None else {}
-        reports = [
-            DetectorReport(
-                name=bundle.name,
-                version=bundle.version,
-                sha256=bundle.sha256,
-                state="scored" if bundle.name in means else "no_crops",
-                p_fake=float(1.0 / (1.0 + np.exp(-np.clip(means[bundle.name], -40, 40)))) if bundle.name in means else None,
-                seconds=round(seconds.get(bundle.name, 0.0), 4),
-                precision="fp32" if exact else self.engine.precision(bundle.name),
-            )
-            for bundle in self.bundle_set.bundles
-        ]
-        reports += [DetectorReport(name=name, version="", sha256=None, state="not_loaded") for name in self.bundle_set.missing]
-        return tuple(reports)

@@ -1,0 +1,163 @@
+"""From what was seen and scored in one video to its verdict. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .aggregate import TrackWindow, best_window, of_track
+from .calibration import BundleSet
+from .detectors import Precision
+from .evidence import mean_logits, suspicious_segments, track_score, worst_moments
+from .faces.detect import FoundFace
+from .options import ScreeningOptions
+from .policy import POLICY, Decision, FaceCounts, decide
+from .shadow import shadow_opinion, without_shadow
+from .structs import CropScore, DetectorReport, FaceBox, Frame, Sampling, Verdict, VideoInfo
+from .versions import runtime_versions
+
+
+@dataclass(slots=True)
+class Look:
+    """What has been gathered about one video so far."""
+
+    frames: list[Frame] = field(default_factory=list)
+    boxes: list[list[FaceBox]] = field(default_factory=list)
+    crops: dict[tuple[int, int], dict[str, tuple[NDArray[np.uint8], float]]] = field(default_factory=dict)
+    """(frame_id, box number) -> detector name -> (picture, sharpness)."""
+    logits: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+    """(frame_id, box number) -> detector name -> logit, of the detectors that score single crops."""
+    waited: dict[str, float] = field(default_factory=dict)
+    """Seconds that were spent waiting for each of them after the last frame."""
+    found_last: list[FoundFace] | None = None
+    """What the face detector found on the newest frame."""
+    num_dropped: int = 0
+    warnings: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the detectors said about the crops of one video."""
+
+    scores: Sequence[CropScore]
+    pictures: Mapping[tuple[int, float], NDArray[np.uint8]]
+    """(track, seconds) -> crop."""
+    seconds: Mapping[str, float]
+    """Per detector, how long the video waited for it."""
+    precision: Mapping[str, Precision]
+    """Per detector, what it was computed in."""
+
+
+def judge(
+    look: Look,
+    scored: Scored,
+    *,
+    info: VideoInfo,
+    bundle_set: BundleSet,
+    shadow: BundleSet | None,
+    options: ScreeningOptions,
+    num_requested: int,
+    sampling_policy: str,
+    device: str,
+    warnings: Sequence[str],
+    stage_seconds: Mapping[str, float],
+    decode_cpu: float,
+) -> Verdict:
+    """Judge one video.
+
+    Args:
+        look: frames and faces.
+        scored: their scores.
+        info: facts about the file.
+        bundle_set: whose calibration decides.
+        shadow: whose opinion is noted beside it.
+        options: how it was looked at.
+        num_requested: frames that were asked for.
+        sampling_policy: name of the rule that chose them.
+        device: torch device that computed the scores.
+        warnings: what was noticed on the way.
+        stage_seconds: wall seconds per stage so far.
+        decode_cpu: CPU seconds of the decode child.
+    """
+    calibration = bundle_set.calibration
+    scores = [without_shadow(score) for score in scored.scores]
+    tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
+    windows = {
+        track_id: best_window([calibration.fusion.fuse(s.logits) for s in track], [s.weight for s in track], track_id=track_id)
+        for track_id, track in tracks.items()
+    }
+    judged: list[TrackWindow] = [window for window in windows.values() if window is not None]
+    counts = FaceCounts(
+        num_frames=len(look.frames),
+        num_frames_with_face=sum(bool(kept) for kept in look.boxes),
+        num_small_or_unsure=look.num_dropped,
+        min_face_px=options.min_face_px,
+    )
+    decision = decide(
+        judged,
+        counts=counts,
+        num_crops=sum(window.num_crops for window in judged),
+        calibration=calibration,
+        track_logits={window.track_id: mean_logits(tracks[window.track_id], window) for window in judged},
+    )
+    if len(look.frames) < 0.8 * min(num_requested, info.num_packets) and "PARTIAL_DECODE" not in warnings:
+        warnings = [*warnings, "PARTIAL_DECODE"]
+    return Verdict(
+        verdict=decision.verdict,
+        p_fake=decision.p_fake,
+        reason_codes=decision.reason_codes,
+        sentence=decision.sentence,
+        video=info,
+        sampling=Sampling(
+            policy=sampling_policy,
+            num_requested=num_requested,
+            num_decoded=len(look.frames),
+            num_faces=sum(len(kept) for kept in look.boxes),
+            pts_seconds=tuple(round(frame.pts_seconds, 6) for frame in look.frames),
+        ),
+        tracks=tuple(track_score(track, windows[track_id], calibration=calibration) for track_id, track in tracks.items()),
+        segments=tuple(s for track in tracks.values() for s in suspicious_segments(track, calibration=calibration)),
+        detectors=_reports(bundle_set, tracks, windows, decision, scored),
+        evidence=worst_moments(scores, calibration=calibration, pictures=scored.pictures, thumbnails=options.thumbnails),
+        warnings=tuple(warnings),
+        bundle_set=bundle_set.label,
+        policy=POLICY,
+        t_review=calibration.t_review,
+        t_fake=calibration.t_fake,
+        calibration=calibration.name,
+        stage_seconds={name: round(seconds, 4) for name, seconds in stage_seconds.items()},
+        cpu_seconds=round(decode_cpu, 4),
+        extra={
+            "runtime": runtime_versions(device),
+            "shadow": shadow_opinion(scored.scores, shadow=shadow, counts=counts) if shadow is not None else None,
+        },
+    )
+
+
+def _reports(
+    bundle_set: BundleSet,
+    tracks: dict[int, list[CropScore]],
+    windows: dict[int, TrackWindow | None],
+    decision: Decision,
+    scored: Scored,
+) -> tuple[DetectorReport, ...]:
+    """What each detector said about the deciding track; optional detectors without a bundle are listed, not scored."""
+    window = windows.get(decision.track_id) if decision.track_id is not None else None
+    means = mean_logits(tracks[window.track_id], window) if window is not None else {}
+    reports = [
+        DetectorReport(
+            name=bundle.name,
+            version=bundle.version,
+            sha256=bundle.sha256,
+            state="scored" if bundle.name in means else "no_crops",
+            p_fake=float(1.0 / (1.0 + np.exp(-np.clip(means[bundle.name], -40, 40)))) if bundle.name in means else None,
+            seconds=round(scored.seconds.get(bundle.name, 0.0), 4),
+            precision=scored.precision[bundle.name],
+        )
+        for bundle in bundle_set.bundles
+    ]
+    reports += [DetectorReport(name=name, version="", sha256=None, state="not_loaded") for name in bundle_set.missing]
+    return tuple(reports)
