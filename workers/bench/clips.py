@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import av
 import cv2
 import ffmpeg
 import imageio_ffmpeg
@@ -30,30 +31,33 @@ class BenchClip:
     num_faces: int
 
 
-def make_clip(folder: Path, *, height_px: int, seconds: float, num_faces: int = 1) -> BenchClip:
-    """Encode a clip of H.264 4:2:0, 30 pictures a second, a keyframe every eight seconds.
+def make_clip(folder: Path, *, height_px: int, seconds: float, num_faces: int = 1, rate: int = _RATE) -> BenchClip:
+    """Encode a clip of H.264 4:2:0, a keyframe every eight seconds; one that is there already is taken.
 
     Raises:
         OSError: the encoder failed.
     """
     width_px = round(height_px * 16 / 9 / 2) * 2
-    path = folder / f"{height_px}p-{seconds:g}s-{num_faces}-faces.mp4"
+    path = folder / f"{height_px}p-{seconds:g}s-{rate}-fps-{num_faces}-faces.mp4"
+    made = BenchClip(path=path, width_px=width_px, height_px=height_px, seconds=seconds, num_faces=num_faces)
+    if path.exists():
+        return made
     scene = _scene(width_px, height_px, num_faces)
     command = (
-        ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width_px}x{height_px}", r=_RATE)
-        .output(str(path), vcodec="libx264", pix_fmt="yuv420p", crf=23, preset="veryfast", g=_RATE * _KEYFRAME_SECONDS, loglevel="error")
+        ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width_px}x{height_px}", r=rate)
+        .output(str(path), vcodec="libx264", pix_fmt="yuv420p", crf=23, preset="veryfast", g=rate * _KEYFRAME_SECONDS, loglevel="error")
         .overwrite_output()
         .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
     )
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
         assert encoder.stdin is not None
-        for i in range(round(seconds * _RATE)):
+        for i in range(round(seconds * rate)):
             encoder.stdin.write(_frame(scene, i).tobytes())
         encoder.stdin.close()
         stderr = encoder.stderr.read() if encoder.stderr is not None else b""
     if encoder.returncode != 0:
         raise OSError(f"tried to encode {path.name}, ffmpeg ended with {encoder.returncode}: {stderr.decode(errors='replace')[-300:]}")
-    return BenchClip(path=path, width_px=width_px, height_px=height_px, seconds=seconds, num_faces=num_faces)
+    return made
 
 
 def _scene(width_px: int, height_px: int, num_faces: int) -> NDArray[np.uint8]:
@@ -79,3 +83,22 @@ def _frame(scene: NDArray[np.uint8], i: int) -> NDArray[np.uint8]:
     window = scene[y : scene.shape[0] - 64 + y, x : scene.shape[1] - 64 + x]
     grain = np.uint8(i % 3)
     return np.ascontiguousarray(window) ^ grain
+
+
+def loop_clip(clip: Path, *, copies: int) -> Path:
+    """A clip that repeats the packets of another: long videos for the price of copying them."""
+    path = clip.with_name(f"{clip.stem}-x{copies}.mp4")
+    with av.open(str(path), "w") as output:
+        target = None
+        for copy in range(copies):
+            with av.open(str(clip)) as source:
+                stream = source.streams.video[0]
+                target = target or output.add_stream_from_template(stream)
+                for packet in source.demux(stream):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    shift = copy * int(stream.duration or 0)
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = target
+                    output.mux(packet)
+    return path
