@@ -24,6 +24,9 @@ keep ledger_url "postgresql+psycopg://veriframe:$(cat ledger_password)@ledger:54
 keep broker_url "redis://:$(cat broker_password)@broker:6379/0"
 keep broker_exporter "{\"redis://broker:6379\": \"$(cat broker_password)\"}"
 
+# signs the sessions of the review pages
+keep web_secret "$(random 32)"
+
 keep webhook_secret "whsec_$(random 16 | base64 | tr -d "\n")"
 
 if [ ! -e api_key ]; then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,11 @@ def test_up_answers_and_stops_in_order(tmp_path):
                 assert time.monotonic() < end, log.read_text()
                 assert system.poll() is None, log.read_text()
                 time.sleep(0.1)
+        # the printed link lets the one who started it into the review pages, once
+        link = re.search(r"http://localhost:\d+(/review/login/\S+)", log.read_text())
+        assert link is not None
+        entered = httpx.post(f"http://127.0.0.1:{port}{link[1]}", headers={"content-length": "0"}, timeout=30)
+        assert (entered.status_code, entered.headers["location"]) == (303, "/review/")
         system.send_signal(signal.SIGTERM)
         assert system.wait(timeout=60) == 0, log.read_text()
     finally:
