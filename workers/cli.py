@@ -16,6 +16,7 @@ from detect_core.errors import DetectCoreError
 from .door_commands import commands as door_commands
 from .errors import UnknownVideoError, WorkerError
 from .evidence_commands import commands as evidence_commands
+from .learning_commands import commands as learning_commands
 from .logs import configure_logs
 from .policy_command import commands as policy_commands
 from .settings import Settings, load_settings
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 
 app.add_typer(evidence_commands)
+app.add_typer(learning_commands)
 app.add_typer(door_commands)
 app.add_typer(policy_commands)
 

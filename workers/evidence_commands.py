@@ -63,15 +63,16 @@ def _media(settings: Settings, ledger: Ledger, job: JobRow, *, file: Path | None
 
 
 def _explained(settings: Settings, ledger: Ledger, job: JobRow, *, file: Path | None) -> ExplainedVideo:
-    from detect_core.calibration import DEFAULT_SET, load_bundle_set
+    from detect_core.calibration import load_bundle_set
 
     from .explaining import explain_video
     from .messages import VerdictBody
     from .outcome import job_body
+    from .promotion import bundle_set_in_charge
 
     verdict = VerdictBody.model_validate(job_body(job))
     with _media(settings, ledger, job, file=file) as media:
-        return explain_video(media.file, verdict, bundle_set=load_bundle_set(settings.bundle_set or DEFAULT_SET))
+        return explain_video(media.file, verdict, bundle_set=load_bundle_set(bundle_set_in_charge(settings)))
 
 
 @commands.command()

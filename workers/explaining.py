@@ -19,6 +19,7 @@ from detect_core.errors import BundleMismatchError
 from .errors import LedgerError, WorkerError
 from .ledger import Ledger
 from .messages import EvidenceBody, VerdictBody, evidence_body
+from .promotion import bundle_set_in_charge
 from .retry import decide
 from .settings import Settings
 from .sources import Sources
@@ -167,10 +168,10 @@ class Explaining:
             fetched.close()
 
     def _loaded(self) -> BundleSet:
-        from detect_core.calibration import DEFAULT_SET, load_bundle_set
+        from detect_core.calibration import load_bundle_set
 
         if self._bundle_set is None:
-            self._bundle_set = load_bundle_set(self._settings.bundle_set or DEFAULT_SET)
+            self._bundle_set = load_bundle_set(bundle_set_in_charge(self._settings))
         return self._bundle_set
 
     def _refuse(self, ledger_id: str, error: Exception) -> str:

@@ -56,6 +56,12 @@ class QueueGauges:
         waiting, age = self._ledger.review_backlog()
         self._metrics.review_open.set(waiting)
         self._metrics.review_oldest_seconds.set(age)
+        counts = self._ledger.label_counts()
+        for (word, label), count in counts.items():
+            self._metrics.review_labels.labels(verdict=word, label=label).set(count)
+        for word in {word for word, _ in counts}:
+            num_fake, num_clean = counts.get((word, "fake"), 0), counts.get((word, "clean"), 0)
+            self._metrics.review_precision.labels(verdict=word).set(num_fake / (num_fake + num_clean))
         self._reviews_read, decisions = self._ledger.decisions_after(self._reviews_read)
         for decision, word in decisions:
             self._metrics.reviews.labels(decision=decision, verdict=word).inc()

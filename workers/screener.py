@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .metrics import Metrics
+from .promotion import bundle_set_in_charge
 from .screening import Screener
 from .settings import Settings
 
@@ -26,12 +27,10 @@ def load_checked_screener(settings: Settings, metrics: Metrics, *, on_failure: C
         BundleError: a bundle is missing, changed or does not fit; the worker must not start.
         SelfTestError: it loads, but computes something else.
     """
-    from detect_core.calibration import DEFAULT_SET
-
     from .self_check import SelfCheck
 
     screener = load_screener(settings, metrics)
-    check = SelfCheck(screener, Path(settings.bundle_set or DEFAULT_SET), metrics)
+    check = SelfCheck(screener, Path(bundle_set_in_charge(settings)), metrics)
     try:
         check.require()
     except Exception:
@@ -49,7 +48,6 @@ def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32)
     """
     from detect_core import pipeline
     from detect_core.batching import BatchReport
-    from detect_core.calibration import DEFAULT_SET
     from detect_core.faces.yunet import YunetFaceDetector
     from detect_core.options import ScreeningOptions
 
@@ -63,11 +61,12 @@ def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32)
 
     options = ScreeningOptions(num_frames=num_frames, thumbnails=settings.evidence_thumbnails, total_seconds=settings.video_soft_seconds)
     screener = pipeline.Screener.load(
-        settings.bundle_set or DEFAULT_SET,
+        bundle_set_in_charge(settings),
         options=options,
         device=settings.device,
         precision=settings.precision,
         compiled=settings.compile_nets,
+        shadow=settings.shadow_bundle_set,
         face_detector=YunetFaceDetector(settings.face_model) if settings.face_model is not None else None,
         on_batch=on_batch,
     )

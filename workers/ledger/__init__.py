@@ -17,6 +17,7 @@ from .doors import AuditEntry, Doors, KeyRow, TenantLimits
 from .engine import make_engine, reading
 from .erasure import Erased, Erasure
 from .explanations import ExplanationRow, Explanations
+from .labels import LabelledVerdict, Labels
 from .leases import Leases
 from .media import MediaFacts
 from .queries import Queries
@@ -45,7 +46,22 @@ from .submissions import Submissions
 from .upkeep import Upkeep
 
 
-class Ledger(Submissions, Leases, Upkeep, MediaFacts, ReviewFacts, Deliveries, Queries, Reviews, Explanations, Shadows, Revisions, Doors, Erasure):
+class Ledger(
+    Submissions,
+    Leases,
+    Upkeep,
+    MediaFacts,
+    ReviewFacts,
+    Deliveries,
+    Queries,
+    Reviews,
+    Explanations,
+    Shadows,
+    Revisions,
+    Labels,
+    Doors,
+    Erasure,
+):
     """All of the ledger on one database. Thread-safe; every method is its own transaction.
 
     Every method raises `LedgerUnavailableError` when the database is down, locked for long or full.
@@ -109,6 +125,7 @@ __all__ = [
     "ExplanationRow",
     "JobRow",
     "KeyRow",
+    "LabelledVerdict",
     "Ledger",
     "LogEntry",
     "OutboxEvent",

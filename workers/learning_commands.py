@@ -1,0 +1,122 @@
+"""Commands that learn from reviews: `veriframe learn`, `promote`, `rescore`. Heavy imports stay inside."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from .logs import configure_logs
+from .settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+commands = typer.Typer()
+EXIT_GATE = 4
+Candidate = Annotated[Path, typer.Argument(help="Bundle set (JSON)", show_default=False)]
+
+
+@contextmanager
+def _opened(component: str) -> Iterator[tuple[Settings, Ledger]]:
+    from .ledger import Ledger
+
+    settings = load_settings(log_level="error")
+    configure_logs(level=settings.log_level, component=component)
+    ledger = Ledger.open(settings.resolved_ledger_url, create=False)
+    try:
+        yield settings, ledger
+    finally:
+        ledger.close()
+
+
+@commands.command()
+def learn(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the recalibrated bundle set here when its gate passes")] = None,
+) -> None:
+    """Say what reviews teach: precision per word, and whether a calibration fitted on them holds. Exit 4: it does not."""
+    from detect_core.calibration import load_bundle_set
+
+    from .learning import precision_by_word, recalibrate
+    from .promotion import bundle_set_in_charge
+
+    with _opened("learn") as (settings, ledger):
+        loaded = load_bundle_set(bundle_set_in_charge(settings))
+        precision = precision_by_word(ledger.label_counts())
+        outcome = recalibrate(ledger.labelled_verdicts(bundle_set=loaded.label))
+    report = {
+        "bundle_set": loaded.label,
+        "precision": [{"verdict": p.verdict, "reviewed": p.num_reviewed, "fake": p.num_fake, "interval": p.interval} for p in precision],
+        "recalibration": {"passed": outcome.gate.passed, "reasons": outcome.gate.reasons, **outcome.gate.figures},
+    }
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    if not outcome.gate.passed:
+        raise typer.Exit(EXIT_GATE)
+    if out is not None:
+        document = outcome.document(dict(loaded.document), date=datetime.now(UTC).date().isoformat())
+        root = Path(bundle_set_in_charge(settings)).absolute().parent
+        document["bundles"] = [{**row, "path": str(root / row["path"])} for row in document["bundles"]]
+        out.write_text(json.dumps(document, indent=2) + "\n")
+        load_bundle_set(out)  # what was written must load
+
+
+@commands.command()
+def promote(candidate: Candidate) -> None:
+    """Put a bundle set in charge that scored as a shadow and passed its gate on reviewed videos. Exit 4: it did not."""
+    from detect_core.calibration import load_bundle_set
+
+    from .learning import shadow_gate
+    from .promotion import promote as put_in_charge
+
+    with _opened("promote") as (settings, ledger):
+        label = load_bundle_set(candidate).label
+        gate = shadow_gate(ledger.shadow_pairs(label), ledger.labelled_verdicts())
+        report = {"bundle_set": label, "passed": gate.passed, "reasons": gate.reasons, **gate.figures}
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        if not gate.passed:
+            raise typer.Exit(EXIT_GATE)
+        pointer = put_in_charge(settings, candidate, label=label, report=report)
+    Console(stderr=True).print(f"{label} is in charge by {pointer}; workers take it at their next start")
+
+
+@commands.command()
+def rescore(
+    candidate: Candidate,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many videos, newest first")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would flip and write nothing")] = False,
+) -> None:
+    """Judge the archive again with another bundle set: new revisions, never overwrites; says which verdicts flip."""
+    from detect_core.calibration import load_bundle_set
+
+    from .metrics import Metrics
+    from .rescoring import RescoreReport
+    from .rescoring import rescore as judge_again
+    from .screener import load_screener
+    from .sources import ConfiguredSources
+
+    with _opened("rescore") as (settings, ledger):
+        label = load_bundle_set(candidate).label
+        alone = settings.model_copy(update={"bundle_set": str(candidate), "shadow_bundle_set": None})
+        screener = load_screener(alone, Metrics())
+        report = RescoreReport(label)
+        try:
+            for grown in judge_again(
+                ledger,
+                screener=screener,
+                bundle_set=label,
+                sources=ConfiguredSources(settings),
+                urls=[settings.webhook_url] if settings.webhook_url else [],
+                limit=limit,
+                write=not dry_run,
+            ):
+                report = grown
+        finally:
+            screener.close()
+    sys.stdout.write(json.dumps(report.to_json(), indent=1) + "\n")
