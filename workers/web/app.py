@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -35,6 +34,7 @@ from ..outcome import job_body
 from ..services import Control
 from . import auth, body, contract, errors
 from .bulk import add_bulk
+from .counting import CountRequests
 from .dashboard import make_dashboard
 from .erasure import add_erasure
 from .evidence import add_evidence, cached_json
@@ -70,7 +70,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         responses=contract.ERRORS,
     )
     errors.install(app)
-    _count_requests(app, control)
+    app.add_middleware(CountRequests, metrics=control.metrics)
     app.add_middleware(Guard, body_limit_bytes=settings.body_limit_bytes)
 
     accept = _accepting(control, limiter)
@@ -201,20 +201,6 @@ def _submission(request: Request, data: Any) -> Submission:
 
 def _digest(request: EnqueueRequest) -> str:
     return hashlib.sha256(json.dumps(request.model_dump(mode="json", exclude={"media"}), sort_keys=True).encode()).hexdigest()
-
-
-def _count_requests(app: FastAPI, control: Control) -> None:
-    metrics = control.metrics
-
-    @app.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.monotonic()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "none")  # the template, never the raw path: labels stay bounded
-        metrics.http_requests.labels(route=route, method=request.method, status=str(response.status_code)).inc()
-        metrics.http_seconds.labels(route=route).observe(time.monotonic() - started)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
 
 
 def _add_probes(app: FastAPI, control: Control, extra_health: Callable[[], dict[str, Any]] | None) -> None:
