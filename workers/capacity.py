@@ -78,23 +78,21 @@ def read_bench(path: Path) -> Kind:
     """A kind of worker from a report of `veriframe bench`.
 
     Raises:
-        CapacityError: there is no report, it is of a quick run, or of another shape.
+        CapacityError: there is no report, it is incomplete, or of another shape.
     """
     if not path.is_file():
         raise CapacityError(
-            f"no measurements at {path}: run `veriframe bench` (not --quick) on a machine like your workers, or name a report with --bench"
+            f"no measurements at {path}: run `veriframe bench` on a machine like your workers, or name a report with --bench"
         )
     try:
         detail = json.loads(path.read_text())["detail"]
         costs = _costs(detail)
     except (ValueError, KeyError, TypeError) as err:
         raise CapacityError(
-            f"{path} is no complete report of this version ({type(err).__name__}: {err}): run `veriframe bench` again, without --quick"
+            f"{path} is no complete report of this version ({type(err).__name__}: {err}): run `veriframe bench` again, to its end"
         ) from err
     if len(costs) < _MIN_CLIPS:
-        raise CapacityError(
-            f"{path} holds {len(costs)} clips, {_MIN_CLIPS} are needed: run `veriframe bench` again, without --quick and without clips"
-        )
+        raise CapacityError(f"{path} holds {len(costs)} clips, {_MIN_CLIPS} are needed: run `veriframe bench` again, to its end")
     model = fit(costs, min_samples=_MIN_CLIPS)
     ratios = [
         cost.work_seconds / model.predict(MediaSums(1, cost.duration_seconds, 1, cost.megapixels, 1, cost.num_faces, 1)) for cost in costs
@@ -104,13 +102,17 @@ def read_bench(path: Path) -> Kind:
     return Kind(name=name, model=model, spread=spread)
 
 
+_LENGTHS: Final = {"10 s": 10.0, "30 s": 30.0, "2 min": 120.0, "10 min": 600.0, "2 h": 7200.0}
+
+
 def _costs(detail: dict[str, Any]) -> list[MediaCost]:
-    """The clips of the bench's two curves: 480p with one face over length, 1080p of four seconds over faces."""
-    by_length = [(float(length), 480, 1.0, stages) for length, stages in detail["by_seconds"].items()]
-    by_faces = [(4.0, 1080, stages["found"], stages) for stages in detail["by_faces"].values()]
+    """The clips of the bench's curves: over length, size and faces; portrait clips show one face."""
+    clips = [(_LENGTHS[name], 1080, 1.0, spent) for name, spent in detail["by_length"].items()]
+    clips += [(10.0, int(name.removesuffix("p")), 1.0, spent) for name, spent in detail["by_size"].items()]
+    clips += [(4.0, 1080, float(spent["found_per_frame"]), spent) for spent in detail["by_faces"].values()]
     return [
-        MediaCost(duration_seconds=length, megapixels=height**2 * 16 / 9 / 1e6, num_faces=faces, work_seconds=stages["total"])
-        for length, height, faces, stages in [*by_length, *by_faces]
+        MediaCost(duration_seconds=length, megapixels=height**2 * 16 / 9 / 1e6, num_faces=faces, work_seconds=spent["wall_seconds"])
+        for length, height, faces, spent in clips
     ]
 
 
