@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hostile.canary import Canary, scripts
 from hostile.expectations import Expected, read_manifest
 from hostile.mutate import make_bases, mutate
+from hostile.overhead import sandbox_overhead
+from hostile.replays import replays_accepted
 from hostile.sweep import DEADLINE_SECONDS, decode
 
 CORPUS = Path(os.environ.get("VERIFRAME_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "hostile"
@@ -52,45 +52,22 @@ def test_damaged_clips_of_every_kind_end_typed_and_in_time(tmp_path: Path) -> No
     assert bad == []
 
 
-@pytest.fixture
-def listener() -> Iterator[tuple[int, list[object]]]:
-    """A port that counts who calls."""
-    calls: list[object] = []
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        while True:
-            try:
-                calls.append(server.accept()[1])
-            except OSError:
-                return
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    yield server.getsockname()[1], calls
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-    thread.join()
-
-
 @pytest.mark.hostile
-def test_scripts_that_name_files_and_hosts_reach_neither(tmp_path: Path, listener: tuple[int, list[object]]) -> None:
-    port, calls = listener
-    canary = tmp_path / "canary.mp4"
-    canary.write_bytes(b"secret")
-    os.utime(canary, (1, 1))
-    url, path = f"http://127.0.0.1:{port}/x.mp4", canary.as_uri()
-    scripts = {
-        "hls": f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:10.0,\n{url}\n#EXTINF:10.0,\n{path}\n#EXT-X-ENDLIST\n",
-        "concat": f"ffconcat version 1.0\nfile '{canary}'\nfile '{url}'\n",
-        "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-        "dash": f"<?xml version='1.0'?><MPD><Period><BaseURL>{url}</BaseURL></Period></MPD>",
-        "svg": f"<svg xmlns='http://www.w3.org/2000/svg'><image href='{url}'/></svg>",
-        "avi-with-playlist": "RIFF\xff\xff\x00\x00AVI LIST\x10\x00\x00\x00movi00tx\x40\x00\x00\x00GAB2\x00\x02\x00" + f"#EXTM3U\n{path}\n",
-    }
-    for name, text in scripts.items():
-        file = tmp_path / f"{name}.mp4"
-        file.write_text(text, encoding="latin-1")
-        assert decode(file).outcome in {"FORMAT_NOT_ALLOWED", "NOT_MEDIA", "NO_VIDEO_STREAM", "DECODE_ERROR", "CORRUPT_CONTAINER"}, name
-    assert calls == []
-    assert canary.stat().st_atime == 1
+def test_scripts_that_name_files_and_hosts_reach_neither(tmp_path: Path) -> None:
+    with Canary() as canary:
+        canary.begin_watch()
+        for number, script in enumerate(scripts(canary)):
+            file = tmp_path / f"script-{number}.mp4"
+            file.write_bytes(script)
+            assert not decode(file).outcome.startswith("UNTYPED"), script[:60]
+        assert canary.calls == []
+        assert canary.num_reads() == 0
+        canary.file.read_bytes()
+        assert canary.num_reads() > 0  # it would have been seen
+
+
+def test_no_replay_is_taken_and_isolation_is_measured() -> None:
+    accepted, tried = replays_accepted()
+    assert (accepted, tried > 800) == (0, True)
+    measured = sandbox_overhead(repeats=1, num_frames=8)
+    assert min(measured.sandboxed_ms, measured.bare_child_ms, measured.inline_ms) > 0

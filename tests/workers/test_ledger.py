@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect
 
-from workers.errors import IdempotencyConflictError, LeaseLostError, LedgerFullError, LedgerSchemaError, SettingsError
+from workers.errors import IdempotencyConflictError, InvalidMessageError, LeaseLostError, LedgerFullError, LedgerSchemaError, SettingsError
 from workers.ledger import Claim, ClaimRefused, Ledger, Submission, VerdictRecord, migrate
 from workers.ledger.engine import make_engine
 from workers.ledger.schema import metadata
@@ -334,3 +334,8 @@ def test_the_scans_touch_live_rows_only(ledger):
     assert "ledger_id=?" in claim
     assert "SCAN" not in claim
     assert all("COVERING INDEX" in plan or "ix_outbox_pending" in plan for plan in plans_of(ledger, ledger.queue_facts))
+
+
+def test_a_number_beyond_64_bits_is_the_callers_mistake(ledger):
+    with pytest.raises(InvalidMessageError, match="larger"):
+        ledger.list_verdicts(before=2**64)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModu
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from ..errors import LedgerError, LedgerFullError, LedgerUnavailableError, SettingsError
+from ..errors import InvalidMessageError, LedgerError, LedgerFullError, LedgerUnavailableError, SettingsError
 
 BUSY_SECONDS = 30.0
 """How long SQLite waits for another writer: far above any transaction of ours (milliseconds)."""
@@ -99,12 +99,15 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
     Raises:
         LedgerUnavailableError, LedgerFullError, LedgerError: instead of the driver's errors.
+        InvalidMessageError: a number has more than 64 bits.
     """
     try:
         with engine.begin() as connection:
             yield connection
     except (DBAPIError, PoolTimeoutError) as err:
         raise translated(err) from err
+    except OverflowError as err:  # SQLite's integers have 64 bits, Python's have no end
+        raise InvalidMessageError("a number is larger than any that this ledger knows") from err
 
 
 @contextmanager
@@ -116,3 +119,5 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield connection
     except (DBAPIError, PoolTimeoutError) as err:
         raise translated(err) from err
+    except OverflowError as err:  # SQLite's integers have 64 bits, Python's have no end
+        raise InvalidMessageError("a number is larger than any that this ledger knows") from err

@@ -1,0 +1,87 @@
+"""What isolation costs one video: the same clip decoded in a sandboxed child and in this very process, in turns."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from builders import moving_pictures, write_clip
+from detect_core.options import ScreeningOptions
+from detect_core.video import picture
+from detect_core.video.decode import DecodeSession
+from detect_core.video.foreign_file import ForeignFile
+from detect_core.video.keeper import NurseryKeeper, keeper
+from detect_core.video.probe import index_packets, open_container
+from detect_core.video.stream import DecodeTally, decode_wanted
+
+_BARE = Path(__file__).with_name("bare_nursery.py")
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Medians of one run; each turn decodes the same clip three ways."""
+
+    overhead_ms: float
+    """Child with sandbox minus child without, turn by turn: system call filter, Landlock, limits."""
+    sandboxed_ms: float
+    bare_child_ms: float
+    inline_ms: float
+    """The same decoding in this process: what is left is the fork and the way of the pictures, at lower priority."""
+    num_frames: int
+    repeats: int
+
+
+def sandbox_overhead(*, repeats: int = 40, num_frames: int = 32) -> Overhead:
+    """Decode a short 720p clip three ways, in turns, after a warm-up."""
+    options = ScreeningOptions(num_frames=num_frames)
+    bare = NurseryKeeper([str(_BARE)])
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        write_clip(clip, moving_pictures(50, size=(1280, 720)), options={"g": "25"})
+        ways: dict[str, Callable[[], int]] = {
+            "sandboxed": lambda: _in_child(clip, options, keeper()),
+            "bare": lambda: _in_child(clip, options, bare),
+            "inline": lambda: _inline(clip, options),
+        }
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(repeats + 2):
+            for name, decode in ways.items():
+                started = time.perf_counter()
+                count = decode()
+                if count != num_frames:
+                    raise AssertionError(f"{name} gave {count} frames, expected {num_frames}")
+                if turn >= 2:
+                    took[name].append(1000 * (time.perf_counter() - started))
+    bare.close()
+    differences = [with_it - without for with_it, without in zip(took["sandboxed"], took["bare"], strict=True)]
+    medians = {name: round(statistics.median(values), 2) for name, values in took.items()}
+    return Overhead(round(statistics.median(differences), 2), medians["sandboxed"], medians["bare"], medians["inline"], num_frames, repeats)
+
+
+def _in_child(clip: Path, options: ScreeningOptions, nursery: NurseryKeeper) -> int:
+    count = 0
+    with clip.open("rb") as file, DecodeSession(file, options=options, nursery=nursery) as session:
+        session.open()
+        more = True
+        while more:
+            frames, more = session.next_frames(options.num_frames)
+            count += len(frames)
+            session.release()
+    return count
+
+
+def _inline(clip: Path, options: ScreeningOptions) -> int:
+    with clip.open("rb") as raw:
+        file, limits = ForeignFile(raw.fileno()), options.decode
+        container, stream, _warnings = open_container(file, limits=limits)
+        index = index_packets(container, stream, limits=limits)
+        container.close()
+        shown = 0
+        for _seconds, frame in decode_wanted(file, index, num_frames=options.num_frames, limits=limits, tally=DecodeTally()):
+            rotation = picture.rotation_of(frame)
+            shown += picture.small_rgb(frame, long_side_px=options.small_long_side_px, rotation=rotation).copy().ndim == 3
+        return shown
