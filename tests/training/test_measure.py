@@ -85,3 +85,19 @@ def test_curves_go_on_counting_over_stages_and_empty_logs_draw_nothing(tmp_path)
 def test_lengths_must_agree():
     with pytest.raises(DataError, match="as many logits"):
         Scored(np.zeros(3), np.zeros(2, np.int64), ())
+
+
+def test_a_run_is_verified_from_its_predictions_and_a_typed_figure_is_found(tmp_path):
+    from training.verify_run import verify_run
+
+    faces = scored()
+    write_evaluation(faces, tmp_path, title="toy")
+    metrics = measured(faces.logits, faces.labels, prefix="test_")
+    (tmp_path / "outcome.json").write_text(json.dumps({"metrics": metrics}))
+    assert verify_run(tmp_path) > 50
+    (tmp_path / "outcome.json").write_text(json.dumps({"metrics": {**metrics, "test_auc": 0.999}}))
+    with pytest.raises(DataError, match=r"outcome\.json: test_auc is 0\.999"):
+        verify_run(tmp_path)
+    (tmp_path / "outcome.json").unlink()
+    with pytest.raises(DataError, match=r"outcome\.json: not there"):
+        verify_run(tmp_path)
