@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import re
 import shutil
+import zipfile
 from html import unescape
 from pathlib import Path
 
@@ -466,6 +468,15 @@ def test_heat_maps_are_asked_for_shown_when_ready_and_refused_in_words(ana, ledg
     assert ana.get(f"/videos/vid_1/heatmap/clip?seq={seq}").content == b"clip"
     assert ana.get("/videos/nobody/heatmap").status_code == 404
     assert Person(ana.api).get(f"/videos/vid_1/heatmap?seq={seq}").status_code == 303
+
+
+def test_the_case_file_of_an_appeal_is_a_link_away(ana, ledger):
+    seq = put(ledger)
+    assert f"/review/videos/vid_1/case.zip?seq={seq}" in ana.get("/videos/vid_1").text
+    answer = ana.get(f"/videos/vid_1/case.zip?seq={seq}")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as case:
+        assert any(name.endswith("verdict.json") for name in case.namelist())
+    assert Person(ana.api).get("/videos/vid_1/case.zip").status_code == 303
 
 
 def test_heat_maps_can_be_switched_off(ledger, tmp_path):

@@ -17,7 +17,7 @@ from ..services import Control
 from .auth import Keyring
 from .decisions import add_decisions
 from .errors import RETRY_AFTER_SECONDS, status_of
-from .heatmap_page import add_heatmaps
+from .heatmap_page import add_case_file, add_heatmaps
 from .history_pages import add_history
 from .pages import SECURITY_HEADERS, STATIC, render, static_version
 from .queue_page import add_queue
@@ -45,6 +45,7 @@ def make_dashboard(control: Control, keys: Keyring) -> FastAPI:
     add_queue(app, desk)
     add_video(app, desk)
     add_heatmaps(app, desk)
+    add_case_file(app, desk)
     add_decisions(app, desk)
     add_history(app, desk)
     add_thresholds(app, desk)

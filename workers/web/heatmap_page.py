@@ -1,10 +1,15 @@
-"""Heat-maps on a video page: asked for with one key, made by a worker, shown when they are ready. They show faces and expire."""
+"""Heat-maps on a video page: asked for with one key, made by a worker, shown when they are ready. They show faces and expire.
+
+And the case file for appeals, with those heat-maps in it while they are there.
+"""
 
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 
+from ..case_file import case_zip, read_case
 from ..errors import UnknownVideoError, WorkerError
+from .evidence import stored_pictures
 from .explanation import explanation_state
 from .pages import render
 from .session import Session
@@ -47,6 +52,21 @@ def add_heatmaps(app: FastAPI, desk: Desk) -> None:
         if found is None:
             raise UnknownVideoError("the clip has expired: ask for the heat-maps again")
         return Response(found, media_type="video/mp4", headers={"Cache-Control": "private, no-store"})
+
+
+def add_case_file(app: FastAPI, desk: Desk) -> None:
+    """Serve the case file for an appeal."""
+    reader = Depends(desk.reader())
+
+    @app.get("/videos/{video_id}/case.zip")
+    def case_file(video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
+        job_id = _job_of(desk, video_id, seq)
+        job = desk.ledger.job(job_id)
+        if job is None:
+            raise UnknownVideoError("the job of this verdict is past its retention: its case file can no longer be made")
+        shown = stored_pictures(desk.ledger, job_id)
+        headers = {"Content-Disposition": f'attachment; filename="{video_id}-case.zip"', "Cache-Control": "private, no-store"}
+        return Response(case_zip(read_case(desk.ledger, job), pictures=shown), media_type="application/zip", headers=headers)
 
 
 def _job_of(desk: Desk, video_id: str, seq: int) -> str:
