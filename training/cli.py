@@ -17,6 +17,7 @@ from detect_core.bundle import Bundle, load_bundle, load_net
 from detect_core.errors import DetectCoreError
 
 from .errors import DataError
+from .import_checkpoint import commands as import_commands
 from .manifest_cli import manifest_app
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate, calibrate and export detectors.")
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(import_commands)
 console = Console()
 
 FacesOption = Annotated[Path | None, typer.Option("--faces", help="Folder of face crops with index.csv.")]
@@ -109,14 +111,6 @@ def report(
         ran.sort(key=lambda r: names.index(r.recipe))
     write_results(out, ran, preset=preset, material=material)
     console.print(f"{sum(r.outcome is not None for r in ran)} of {len(ran)} runs; {out} written")
-
-
-@app.command()
-def verify(run_dir: Annotated[Path, typer.Argument(help="A finished run folder of a supervised recipe.")]) -> None:
-    """Recompute a run's figures from its saved predictions."""
-    from .verify_run import verify_run
-
-    console.print(f"{verify_run(run_dir)} figures follow from {run_dir / 'predictions.csv'}")
 
 
 @app.command()
