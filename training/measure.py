@@ -114,12 +114,12 @@ def write_evaluation(scored: Scored, run_dir: Path, *, title: str) -> list[str]:
 
 
 def write_predictions(path: Path, scored: Scored) -> None:
-    """Per-item logits: every reported figure can be computed again from them."""
+    """Per-item logits, with all digits of a float32: rounded ones would tie and change the ranks of a net that says nearly nothing."""
     with path.open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(_COLUMNS)
         for z, y, o in zip(scored.logits, scored.labels, scored.origins, strict=True):
-            writer.writerow((f"{z:.6f}", int(y), o.source, o.generator, o.group, o.file))
+            writer.writerow((f"{z:.9g}", int(y), o.source, o.generator, o.group, o.file))
 
 
 def read_predictions(path: Path) -> Scored:

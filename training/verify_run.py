@@ -10,7 +10,7 @@ from .errors import DataError
 from .measure import evaluation_rows, measured, read_predictions
 
 _TOLERANCE: Final = 2e-4
-"""Predictions are saved with six digits, figures rounded to four."""
+"""Figures are rounded to four digits."""
 
 
 def verify_run(run_dir: Path) -> int:

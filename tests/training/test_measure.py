@@ -62,6 +62,15 @@ def test_predictions_read_back_give_the_same_figures(tmp_path):
         read_predictions(tmp_path / "predictions.csv")
 
 
+def test_a_net_that_says_nearly_nothing_keeps_its_ranks_on_disk(tmp_path):
+    from training.measure import write_predictions
+
+    faces = scored()
+    whisper = Scored(np.float32(0.01 + 1e-8 * faces.logits).astype(np.float64), faces.labels, faces.origins)
+    write_predictions(tmp_path / "p.csv", whisper)
+    assert np.array_equal(read_predictions(tmp_path / "p.csv").logits.astype(np.float32), whisper.logits.astype(np.float32))
+
+
 def test_a_temperature_makes_an_overconfident_net_honest():
     faces = scored(600)
     loud = faces.logits * 9 - 3
