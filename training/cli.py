@@ -114,6 +114,14 @@ def report(
 
 
 @app.command()
+def verify(run_dir: Annotated[Path, typer.Argument(help="A finished run folder of a supervised recipe.")]) -> None:
+    """Recompute a run's figures from its saved predictions."""
+    from .verify_run import verify_run
+
+    console.print(f"{verify_run(run_dir)} figures follow from {run_dir / 'predictions.csv'}")
+
+
+@app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A finished run folder.")],
     destination: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
