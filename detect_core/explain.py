@@ -52,6 +52,11 @@ class Explanation:
     """RGB pictures by kind; what a net cannot give is left out."""
 
 
+def drawable_detectors(bundle_set: BundleSet) -> tuple[str, ...]:
+    """Detectors that look at single crops, in the set's order: only what they saw can be drawn on one."""
+    return tuple(bundle.name for bundle in bundle_set.bundles if not is_track_bundle(bundle))
+
+
 def explain(
     file: BinaryIO,
     moments: Sequence[Moment],

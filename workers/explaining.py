@@ -61,7 +61,7 @@ def explain_video(file: BinaryIO, verdict: VerdictBody, *, bundle_set: BundleSet
         DetectCoreError: the video cannot be decoded any more, or a detector failed.
     """
     from detect_core.annotate import annotated_clip
-    from detect_core.explain import Moment, explain
+    from detect_core.explain import Moment, drawable_detectors, explain
     from detect_core.heatmap import jpeg
 
     started = time.monotonic()
@@ -73,7 +73,14 @@ def explain_video(file: BinaryIO, verdict: VerdictBody, *, bundle_set: BundleSet
         raise BundleMismatchError(
             f"the verdict was made by {verdict.bundle_set}, loaded is {bundle_set.label}; load that set (VERIFRAME_BUNDLE_SET), or screen again"
         )
-    moments = [Moment(track_id=m.track, pts_seconds=m.t, xyxy=m.bbox, detector=m.detector or "") for m in chosen]
+    drawable = drawable_detectors(bundle_set)
+    if not drawable:
+        raise NothingToExplainError(f"no detector of {bundle_set.label} looks at single crops: there is nothing to draw")
+    # the loudest one may judge whole tracks: then the first that looks at crops shows what it saw
+    moments = [
+        Moment(track_id=m.track, pts_seconds=m.t, xyxy=m.bbox, detector=m.detector if m.detector in drawable else drawable[0])
+        for m in chosen
+    ]
     explained = explain(file, moments, bundle_set=bundle_set, num_frames=verdict.sampling.requested, device=device)
     stored_as = dict(zip(moments, chosen, strict=True))
     shown = [(stored_as[each.moment], each) for each in explained]
@@ -94,7 +101,8 @@ def explain_video(file: BinaryIO, verdict: VerdictBody, *, bundle_set: BundleSet
             {
                 "t": stored.t,
                 "track": stored.track,
-                "detector": stored.detector,
+                "detector": each.moment.detector,
+                "loudest": stored.detector,
                 "bbox": list(stored.bbox),
                 "score": stored.score,
                 "logit": each.logit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from builders import astronaut_pictures, write_clip
 from detect_core.annotate import DrawnTrack, annotated_clip
+from detect_core.bundle import SHIPPED_ROOT
 from detect_core.calibration import load_bundle_set
 from detect_core.errors import BundleMismatchError, OptionError, UndecodableError
 from detect_core.explain import Moment, explain
@@ -35,8 +37,19 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def verdict(portrait: Path) -> Iterator[Verdict]:
-    screener = Screener.load(options=ScreeningOptions(num_frames=NUM_FRAMES))
+def blend_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of expert A alone: a crop's score is its own, so that a re-cut crop can be held against it."""
+    document = json.loads((SHIPPED_ROOT / "default.json").read_text())
+    document["bundles"] = [{**row, "path": str(SHIPPED_ROOT / row["path"])} for row in document["bundles"] if row["name"] == "blend"]
+    document["fusion"] = {"kind": "max", "offsets": {}, "weights": {}}
+    path = tmp_path_factory.mktemp("sets") / "blend.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+@pytest.fixture(scope="module")
+def verdict(portrait: Path, blend_alone: Path) -> Iterator[Verdict]:
+    screener = Screener.load(blend_alone, options=ScreeningOptions(num_frames=NUM_FRAMES))
     with portrait.open("rb") as file:
         yield screener.screen(file)
     screener.close()
@@ -119,8 +132,8 @@ def test_a_silent_map_leaves_the_picture_as_it_is() -> None:
     assert (overlay(crop, np.ones((4, 4), np.float32)) != 90).any()
 
 
-def test_the_worst_moments_are_cut_again_bit_for_bit_and_shown(verdict: Verdict, portrait: Path) -> None:
-    bundle_set = load_bundle_set()
+def test_the_worst_moments_are_cut_again_bit_for_bit_and_shown(verdict: Verdict, portrait: Path, blend_alone: Path) -> None:
+    bundle_set = load_bundle_set(blend_alone)
     moments = moments_of(verdict)[:2]
     with portrait.open("rb") as file:
         explained = explain(file, moments, bundle_set=bundle_set, num_frames=NUM_FRAMES)
