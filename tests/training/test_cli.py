@@ -24,7 +24,7 @@ def test_run_trains_from_a_folder_and_export_copies_the_bundle(tmp_path):
     faces.mkdir()
     write_index(faces, rows(*[("real", f"g{split}{i}", split) for split in ("train", "valid", "test") for i in range(8)]))
     out = tmp_path / "run"
-    arguments = ["run", "synthesis", "--preset", "smoke", "--set", "steps=2", "--faces", str(faces), "--out", str(out)]
+    arguments = ["run", "synthesis_npr", "--preset", "smoke", "--set", "steps=2", "--faces", str(faces), "--out", str(out)]
     result = runner.invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     assert "test_auc" in result.output

@@ -29,7 +29,7 @@ def overrides(recipe):
     return ['sources=["source0", "source1"]'] if hasattr(settings, "sources") else []
 
 
-@pytest.mark.parametrize("name", list(RECIPES))
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "temporal"])  # it learns from videos: see test_temporal.py
 def test_smoke_preset_trains_measures_and_exports(name, labelled, tmp_path):
     recipe = get_recipe(name)
     outcome = run_recipe(recipe, Context(recipe.settings("smoke", overrides(recipe)), labelled, tmp_path))

@@ -52,6 +52,7 @@ RECIPES: Final[dict[str, str]] = {
     "xception_ablation": "xception_search",
     "xception_search": "xception_search",
     "synthesis": "synthesis",
+    "temporal": "temporal",
     "synthesis_npr": "npr",
 }
 """Recipe name -> module in this package; the module has `RECIPES: dict[str, Recipe]`."""
