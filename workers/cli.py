@@ -76,6 +76,9 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Runs per figure after a warm-up; the shortest counts")] = 3,
     quick: Annotated[bool, typer.Option(help="Fewer lengths and videos, no hour of 4K")] = False,
     device: Annotated[str, typer.Option(help="cuda adds the table of the GPU")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of every net, the peers' too; 1 is fair on a machine with other load")
+    ] = None,
     recall: Annotated[Path | None, typer.Option(help="Folder of videos: compare the face search with MTCNN at native size")] = None,
 ) -> None:
     """Measure what a video costs here, beside the usual loop. Exit 3 when a goal was missed."""
@@ -84,7 +87,7 @@ def bench(
     keep_freed_memory()
     from .bench.run import run_bench
 
-    raise typer.Exit(run_bench(clips or [], out=out, repeats=repeats, quick=quick, device=device, recall_folder=recall))
+    raise typer.Exit(run_bench(clips or [], out=out, repeats=repeats, quick=quick, device=device, threads=threads, recall_folder=recall))
 
 
 @app.command()

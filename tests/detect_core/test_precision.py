@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from builders import astronaut_pictures, write_clip
 from detect_core.bundle import load_net
-from detect_core.calibration import BundleSet, load_bundle_set
+from detect_core.calibration import DEFAULT_SET, BundleSet, load_bundle_set
 from detect_core.detectors import load_detector, runtime
 from detect_core.detectors.packed import PackedConv, pack
 from detect_core.detectors.runtime import choose_runtime
@@ -20,6 +20,7 @@ from detect_core.errors import OptionError
 from detect_core.nets import build_net
 from detect_core.options import ScreeningOptions
 from detect_core.pipeline import Screener
+from detect_core.self_test import golden_path, run_self_test
 from detect_core.structs import Verdict
 
 
@@ -196,3 +197,11 @@ def test_next_to_a_threshold_the_exact_net_decides(exact: Screener, portrait: Pa
 def thresholds_at(bundle_set: BundleSet, p_fake: float) -> BundleSet:
     calibration = replace(bundle_set.calibration, t_review=min(p_fake, 0.98), t_fake=0.99)
     return replace(bundle_set, calibration=calibration)
+
+
+def test_a_worker_in_bf16_passes_its_self_test(exact: Screener) -> None:
+    fast = Screener(exact.bundle_set, options=exact.options, precision="bf16")
+    outcome = run_self_test(exact.bundle_set, golden_path(DEFAULT_SET), engine=fast.engine)
+    fast.close()
+
+    assert outcome.passed, outcome.sentence

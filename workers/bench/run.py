@@ -33,6 +33,7 @@ def run_bench(
     repeats: int,
     quick: bool,
     device: str = "cpu",
+    threads: int | None = None,
     recall_folder: Path | None = None,
 ) -> int:
     """Measure and report; 0 when no goal was missed, else 3.
@@ -43,9 +44,12 @@ def run_bench(
         repeats: runs per figure, after a warm-up; the shortest counts.
         quick: fewer lengths and videos, no hour of 4K.
         device: `cuda` adds the table of the GPU.
+        threads: of every net, ours and the peers'; on a machine with other load 1 is fair: waiting threads burn time.
         recall_folder: videos on which the face search is compared with MTCNN at native size.
     """
     console = Console()
+    if threads is not None:
+        torch.set_num_threads(threads)
     bench = Bench(repeats=repeats, console=console)
     bench.detail |= {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "load_at_start": os.getloadavg()}
     reports: list[BatchReport] = []
