@@ -93,7 +93,7 @@ def _fill(ledger: Ledger, count: int) -> None:
             connection.execute(insert(review_items), [row[2] for row in rows])
     with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("ANALYZE")  # as autovacuum does by itself after a while
+            connection.exec_driver_sql("VACUUM ANALYZE")  # as autovacuum does by itself after a while
 
 
 def _chunks(count: int) -> Iterator[range]:

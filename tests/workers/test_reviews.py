@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from verdict_builders import put_verdict
@@ -221,3 +221,34 @@ def test_nobody_takes_back_what_was_appealed():
     assert undoable(decided, "ana") == decided[0]
     assert undoable([*decided, entry(2, "appealed", "ben")], "ana") is None
     assert undoable([], "ana") is None
+
+
+def test_pages_never_walk_the_whole_history(ledger):
+    put_verdict(ledger, "vid_1")
+    sent = []
+
+    def note(_connection, _cursor, statement, parameters, _context, _many):
+        sent.append((statement, parameters))
+
+    event.listen(ledger.engine, "before_cursor_execute", note)
+    ledger.verdict_of("vid_1")
+    ledger.verdict_revisions("vid_1")
+    ledger.review_item_of("vid_1")
+    ledger.review_queue(word="suspicious")
+    ledger.review_counts()
+    ledger.scored_words("default@0123456789ab", review=0.5, fake=0.7)
+    event.remove(ledger.engine, "before_cursor_execute", note)
+    with ledger.engine.connect() as connection:
+        plans = [
+            " ".join(str(row[3]) for row in connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters))
+            for statement, parameters in sent
+            if not statement.startswith("BEGIN")
+        ]
+    revision, revisions, item, queue, counts, everything, decided = plans
+    assert "video_id=?" in revision
+    assert "video_id=?" in revisions
+    assert "ix_review_video" in item
+    assert "ix_review_open" in queue
+    assert "COVERING INDEX ix_review_open_word" in counts
+    assert "COVERING INDEX ix_verdicts_score" in everything
+    assert decided.startswith("SCAN review_items")  # of the decided ones only the number is looked up

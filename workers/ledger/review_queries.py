@@ -78,6 +78,11 @@ class VerdictRevision:
     created_at: float
 
 
+def _newest_first() -> ColumnElement[int]:
+    """An order that no index gives: SQLite would walk every verdict backwards, where the few of one video are found by their name."""
+    return (verdicts.c.seq + 0).desc()
+
+
 def _places(p_fake: ColumnElement[float | None], review: float, fake: float) -> list[ColumnElement[int]]:
     conditions = (p_fake < review, (p_fake >= review) & (p_fake < fake), p_fake >= fake)
     return [func.sum(case((condition, 1), else_=0)) for condition in conditions]
@@ -206,9 +211,9 @@ class ReviewQueries:
     def verdict_of(self, video_id: str, *, verdict_seq: int | None = None) -> VerdictRow | None:
         """One verdict of a video: the one named, else the newest."""
         wanted = select(verdicts.c.seq, verdicts.c.body).where(verdicts.c.video_id == video_id)
-        newest = wanted.where(verdicts.c.tenant == "").order_by(verdicts.c.seq.desc()).limit(1)
+        newest = wanted.where(verdicts.c.tenant == "").order_by(_newest_first()).limit(1)
         waiting = select(review_items.c.verdict_seq).where(review_items.c.video_id == video_id)
-        elsewhere = wanted.where(verdicts.c.seq.in_(waiting)).order_by(verdicts.c.seq.desc()).limit(1)  # a tenant's: found by its item
+        elsewhere = wanted.where(verdicts.c.seq.in_(waiting)).order_by(_newest_first()).limit(1)  # a tenant's: found by its item
         with reading(self._engine) as connection:
             if verdict_seq is not None:
                 row = connection.execute(wanted.where(verdicts.c.seq == verdict_seq)).first()
@@ -219,9 +224,7 @@ class ReviewQueries:
     def verdict_revisions(self, video_id: str, *, limit: int = 50) -> list[VerdictRevision]:
         """Every verdict of a video, newest first, without bodies."""
         wanted = [verdicts.c[name] for name in ("seq", "verdict", "p_fake", "bundle_set", "created_at")]
-        statement = (
-            select(*wanted).where(verdicts.c.tenant == "", verdicts.c.video_id == video_id).order_by(verdicts.c.seq.desc()).limit(limit)
-        )
+        statement = select(*wanted).where(verdicts.c.tenant == "", verdicts.c.video_id == video_id).order_by(_newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]
 
@@ -266,11 +269,13 @@ class ReviewQueries:
         everything = (
             select(verdicts.c.verdict, null(), *_places(verdicts.c.p_fake, review, fake)).where(*scored).group_by(verdicts.c.verdict)
         )
+        # a subquery and no join: SQLite must start from the decided items, not from every verdict of the set
+        made_by = select(verdicts.c.bundle_set).where(verdicts.c.seq == review_items.c.verdict_seq).scalar_subquery()
+        p_fake = review_items.c.p_fake
         decided = (
-            select(verdicts.c.verdict, review_items.c.decision, *_places(verdicts.c.p_fake, review, fake))
-            .select_from(review_items.join(verdicts, review_items.c.verdict_seq == verdicts.c.seq))
-            .where(review_items.c.decision.is_not(None), *scored)
-            .group_by(verdicts.c.verdict, review_items.c.decision)
+            select(review_items.c.word, review_items.c.decision, *_places(p_fake, review, fake))
+            .where(review_items.c.decision.is_not(None), p_fake.is_not(None), made_by == bundle_set)
+            .group_by(review_items.c.word, review_items.c.decision)
         )
         with reading(self._engine) as connection:
             return [ScoredWord(*row) for statement in (everything, decided) for row in connection.execute(statement)]
