@@ -32,15 +32,21 @@ def clip(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Nets on one torch thread, as a replay runs them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def recorded(clip) -> VerdictBody:
     """The verdict as one worker alone makes it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     screener = load_screener(Settings(precision="fp32"), Metrics())
     (body,) = scan_files([clip], screener=screener)
     screener.close()
-    torch.set_num_threads(before)
     return body
 
 
