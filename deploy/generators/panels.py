@@ -294,7 +294,7 @@ VERDICTS: Final = Row(
             "Failures by reason",
             "Per second. DECODE_*, INTERNAL, DETECTOR_ERROR, MODEL_UNAVAILABLE and FETCH_TIMEOUT are ours, the rest is the file's fault.",
             "ops",
-            [Query(_rate("veriframe_video_failures_total", "stage, reason"), "{{stage}} {{reason}}")],
+            [Query(_rate("veriframe_video_failures_total", "stage, reason") + " > 0", "{{stage}} {{reason}}")],
             stack=True,
         ),
     ],

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("reports/soak.json"))
     options = parser.parse_args()
     if options.smoke:
-        plan = Plan(steady_seconds=8.0, warm_videos=2, warm_rounds=0, calibration_videos=6, every_seconds=0.5, smoke=True)
+        plan = Plan(steady_seconds=4.0, warm_videos=2, warm_rounds=0, calibration_videos=4, every_seconds=0.25, smoke=True)
     else:
         plan = Plan(steady_seconds=options.minutes * 60, warm_videos=12, warm_rounds=3, calibration_videos=40, every_seconds=5.0)
     report = Report(seed=options.seed, smoke=options.smoke)

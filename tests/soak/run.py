@@ -136,9 +136,8 @@ class Soak:
         member.keep = False
         self.submit(6)
         end = time.monotonic() + 60
-        while not self.world.leased_by(member.pid) and time.monotonic() < end:
+        while not (held := len(self.world.leased_by(member.pid))) and time.monotonic() < end:
             time.sleep(0.05)
-        held = len(self.world.leased_by(member.pid))
         assert member.process is not None
         process, told, gone = member.process, time.monotonic(), [0.0]
 
@@ -149,7 +148,7 @@ class Soak:
         waiting = threading.Thread(target=wait, daemon=True)
         waiting.start()
         self.world.fleet.kill(member, number=signal.SIGTERM, group=False)
-        self.load(rate, seconds=5.0 if self.plan.smoke else 30.0)
+        self.load(rate, seconds=2.0 if self.plan.smoke else 30.0)
         waiting.join(timeout=self.world.settings.exit_seconds + 60)
         self.ports.pop("worker-0", None)
         return {"held": held, "exit_seconds": gone[0] if not waiting.is_alive() else float("inf"), "returncode": process.returncode or 0}
@@ -167,26 +166,30 @@ class Soak:
         report.add("capacity with work always waiting", rate * 3600, "videos/h", goal="", passed=None)
         report.add("videos of the steady phase", len(times), "videos", goal="", passed=None)
         report.add("end to end at 70 % load, p50", percentile(times, 0.5), "s", goal="", passed=None)
-        report.at_most("end to end at 70 % load, p95", percentile(times, 0.95), "s", SLO_SECONDS)
+        self.in_time("end to end at 70 % load, p95", percentile(times, 0.95), SLO_SECONDS)
         report.add("end to end at 70 % load, p99", percentile(times, 0.99), "s", goal="", passed=None)
         self.judge_processes(begun, ended)
         lost = sum(1 for video_id in self.accepted if seconds_of.get(video_id) is None)
         report.at_most("videos lost, scale-down under load included", lost, "videos", 0)
         report.at_most("scale-down: work left after ten minutes", 0 if drained else 1, "", 0)
         report.add("scale-down: videos held when told", scaled["held"], "videos", goal=">= 1", passed=scaled["held"] >= 1)
-        report.at_most("scale-down: gone after", scaled["exit_seconds"], "s", self.world.settings.exit_seconds + 10.0)
+        self.in_time("scale-down: gone after", scaled["exit_seconds"], self.world.settings.exit_seconds + 10.0)
         report.at_most("scale-down: exit status", scaled["returncode"], "", 0)
         expired = world.query("select count(*) from events where kind in ('expired', 'poisoned')")
         report.at_most("missed heartbeats (leases that ran out)", expired[0][0], "leases", 0)
         late = self.world.settings.heartbeat_seconds + 5.0
         ages = self.watch.heartbeat_ages
-        report.at_most("oldest heartbeat seen by a scrape", max(ages, default=0.0), "s", late)
+        self.in_time("oldest heartbeat seen by a scrape", max(ages, default=0.0), late)
         unexpected = [row[0] for row in rows if row[2] != "VERDICT" and not row[0].startswith("broken")]
         report.at_most("good videos without a verdict", len(unexpected), "videos", 0)
         self.judge_webhooks()
         report.add("scrape of /metrics under load, p95", percentile(self.watch.scrape_seconds, 0.95) * 1000, "ms", goal="", passed=None)
         self.judge_forecast()
         report.detail["soak"] = {"scale_down": scaled, "load_average": os.getloadavg(), "looks": len(ages), "mix": [k.name for k in MIX]}
+
+    def in_time(self, what: str, seconds: float, limit: float) -> None:
+        """A time with a limit; the smoke runs wherever tests run and promises no times."""
+        self.report.add(what, seconds, "s", goal=f"<= {limit:g}", passed=None if self.plan.smoke else seconds <= limit)
 
     def judge_processes(self, begun: float, ended: float) -> None:
         """Memory and descriptors over the steady phase, without its first fifth."""
