@@ -17,13 +17,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_soak_smoke(tmp_path):
     pytest.importorskip("skimage", reason="pip install veriframe[demo]")
     if servers.RedisServer.binary() is None:
         servers.missing("redis-server")
     out = tmp_path / "soak.json"
     command = [sys.executable, "-m", "tests.soak", "--smoke", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=850, check=False)
     assert out.exists(), done.stderr[-2000:]
     rows = {row["what"]: row for row in json.loads(out.read_text())["rows"]}
     assert [row for row in rows.values() if row["pass"] is False] == [], done.stderr[-2000:]
