@@ -25,6 +25,8 @@ class Claim:
     recipes: tuple[str, ...]
     """Whose outcomes answer it."""
     answer: Callable[[Mapping[str, Metrics]], Answer]
+    enough: tuple[str, ...] = ()
+    """Recipes that already allow an answer; all of them when empty."""
 
 
 def _f(value: Any, digits: int = 3) -> str:
@@ -40,9 +42,9 @@ def _raw_against_reconstruction(prefix: str) -> Callable[[Mapping[str, Metrics]]
     names = {f"{prefix}_raw": "raw", f"{prefix}_reconstruction": "N = 1", f"{prefix}_reconstruction_n4": "N = 4"}
 
     def answer(m: Mapping[str, Metrics]) -> Answer:
-        raw, one, four = (m[name] for name in names)
-        told = "; ".join(f"{w}: AUC {_f(m[n]['test_auc'])}, accuracy {_f(m[n]['test_accuracy'])}" for n, w in names.items())
-        return told, _decided(max(one["test_auc"], four["test_auc"]) - raw["test_auc"], 0.02)
+        told = "; ".join(f"{w}: AUC {_f(m[n]['test_auc'])}, accuracy {_f(m[n]['test_accuracy'])}" for n, w in names.items() if n in m)
+        passed = [float(m[n]["test_auc"]) for n in names if n in m and not n.endswith("_raw")]
+        return told, _decided(max(passed) - float(m[f"{prefix}_raw"]["test_auc"]), 0.02)
 
     return answer
 
@@ -90,14 +92,21 @@ def _learning_rate(m: Mapping[str, Metrics]) -> Answer:
     return told, _decided(rest - float(m["dcgan_lr3e4"]["kernel_distance"]), 0.002)
 
 
+def _told(run: Metrics) -> str:
+    diverged = " (diverged)" if run["diverged"] and float(run["test_auc"]) < 0.55 else ""
+    return f"log-loss {_f(run['test_log_loss'])}, accuracy {_f(run['test_accuracy'])}, AUC {_f(run['test_auc'])}{diverged}"
+
+
 def _baseline(m: Mapping[str, Metrics]) -> Answer:
+    run = m["cnn_baseline"]
+    return _told(run), HOLDS if abs(float(run["test_auc"]) - 0.5) < 0.05 else FAILS
+
+
+def _repaired(m: Mapping[str, Metrics]) -> Answer:
     first, fixed = m["cnn_baseline"], m["cnn_baseline_fixed"]
-    told = (
-        f"as published: log-loss {_f(first['test_log_loss'])}, accuracy {_f(first['test_accuracy'])}, AUC {_f(first['test_auc'])}"
-        f"{' (diverged)' if first['diverged'] else ''}; repaired: log-loss {_f(fixed['test_log_loss'])}, "
-        f"accuracy {_f(fixed['test_accuracy'])}, AUC {_f(fixed['test_auc'])}"
+    return f"repaired: {_told(fixed)}; as published: AUC {_f(first['test_auc'])}", _decided(
+        float(fixed["test_auc"]) - float(first["test_auc"]), 0.02
     )
-    return told, _decided(float(fixed["test_auc"]) - float(first["test_auc"]), 0.02)
 
 
 def _xception(m: Mapping[str, Metrics]) -> Answer:
@@ -135,12 +144,13 @@ _S0, _S1, _S2, _S3, _S4 = "AutoGAN study", "CNN comparison study", "DCGAN study"
 _BETTER = "Passing both classes through an adversarial autoencoder makes them easier to tell apart"
 
 CLAIMS: Final[Sequence[Claim]] = (
+    Claim(_S4, "The custom CNN stays at chance", "accuracy 49.6 %, loss .694", ("cnn_baseline",), _baseline),
     Claim(
-        _S4,
-        "A custom CNN cannot do it; the repair of its training decides, not its size",
-        "accuracy 49.6 %",
+        "Ours, on the Xception study",
+        "That is a failure of its training: batch norm and global pooling repair it",
+        "first-epoch loss near 275, then ln 2",
         ("cnn_baseline", "cnn_baseline_fixed"),
-        _baseline,
+        _repaired,
     ),
     Claim(
         _S0,
@@ -148,6 +158,7 @@ CLAIMS: Final[Sequence[Claim]] = (
         "raw 99.9 %, N = 1 90.9 %, N = 4 92.8 % validation accuracy",
         ("autogan_alexnet_raw", "autogan_alexnet_reconstruction", "autogan_alexnet_reconstruction_n4"),
         _raw_against_reconstruction("autogan_alexnet"),
+        enough=("autogan_alexnet_raw", "autogan_alexnet_reconstruction"),
     ),
     Claim(
         _S0,
@@ -161,7 +172,7 @@ CLAIMS: Final[Sequence[Claim]] = (
     Claim(_S1, "Meso4 as the third custom net", "not given", ("meso4",), _one_net("meso4")),
     Claim(_S1, "DenseNet-121 reaches AUC .9924", "AUC .9924, AP .9915, accuracy .92", ("densenet121",), _one_net("densenet121")),
     Claim(_S1, "VGGFace16 reaches AUC .9601", "AUC .9601, AP .9326, accuracy .95", ("vggface16",), _one_net("vggface16")),
-    Claim(_S1, "An SVM on PCA-50 of the embeddings beats the sigmoid head", "no figure", NETS, _svm),
+    Claim(_S1, "An SVM on PCA-50 of the embeddings beats the sigmoid head", "no figure", NETS, _svm, enough=("cnn5",)),
     Claim(
         _S2,
         "A learning rate of 3e-4 is best; the baseline's loss varies drastically",
@@ -198,5 +209,6 @@ CLAIMS: Final[Sequence[Claim]] = (
         "see AlexNet",
         ("autogan_cnn_raw", "autogan_cnn_reconstruction", "autogan_cnn_reconstruction_n4"),
         _raw_against_reconstruction("autogan_cnn"),
+        enough=("autogan_cnn_raw", "autogan_cnn_reconstruction"),
     ),
 )

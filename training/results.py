@@ -56,7 +56,7 @@ def run_wanted(
             recipe = get(name)
             settings = recipe.settings(preset)
         except ConfigError as err:
-            out.append(Ran(name, None, f"{_NOT_RUN}: {err}"))
+            out.append(Ran(name, None, f"{_NOT_RUN}: {str(err).split(';')[0]}"))
             continue
         context = Context(settings, material, runs_dir / name, on_log=_until(deadline, clock))
         outcome = same_run(recipe, context)
@@ -116,7 +116,7 @@ def _answered(claim: Claim, known: Mapping[str, Ran]) -> tuple[str, str]:
     outcomes = {name: known[name].outcome for name in claim.recipes if name in known}
     metrics = {name: document["metrics"] for name, document in outcomes.items() if document is not None}
     missing = [name for name in claim.recipes if name not in metrics]
-    if missing and not (metrics and claim.text.startswith("An SVM")):
+    if any(name not in metrics for name in claim.enough or claim.recipes):
         return f"{_NOT_RUN}: {', '.join(f'`{name}`' for name in missing)}", _NOT_RUN
     here, verdict = claim.answer(metrics)
     return here + (f" ({_NOT_RUN}: {', '.join(missing)})" if missing else ""), verdict
