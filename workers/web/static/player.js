@@ -145,7 +145,7 @@
     lines().forEach(({ value, ink, text }) => {
       const words = text + " ≥ " + value.toFixed(2), wide = pen.measureText(words).width + 12 * ratio, high = 17 * ratio;
       const y = u.valToPos(value, "y", true), middle = y - top > high + 3 * ratio ? y - high / 2 - 2 * ratio : y + high / 2 + 2 * ratio;
-      pen.fillStyle = colour("--paper"); pen.globalAlpha = 0.9;
+      pen.fillStyle = colour("--paper"); pen.globalAlpha = 0.65;
       pen.beginPath(); pen.roundRect(left + width - wide - 4 * ratio, middle - high / 2, wide, high, 5 * ratio); pen.fill();
       pen.globalAlpha = 1; pen.fillStyle = colour(ink);
       pen.fillText(words, left + width - 10 * ratio, middle);
