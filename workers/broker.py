@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -20,6 +22,9 @@ DISPATCH_LANES: Final = ("urgent", "isolate", "default", "bulk")
 EXPLAIN_LANE: Final = "urgent"
 """A person waits: explanations go before videos."""
 
+log = structlog.get_logger(__name__)
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _PREFIX: Final = "veriframe.dispatch."
 _PROBE_KEY: Final = "veriframe.probe"
 
@@ -95,6 +100,45 @@ def require_no_eviction(client: redis.Redis) -> None:
             f"the broker's maxmemory-policy is {policy!r}: it would drop videos silently when full. "
             "Set `maxmemory-policy noeviction` in its configuration and start again"
         )
+
+
+def access_problems(client: redis.Redis, url: str) -> list[str]:
+    """What is open about the way to the broker: clear text, no password, everybody's user, unchecked certificates.
+
+    Raises:
+        BrokerUnavailableError: the broker cannot be reached.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("unix", "redis+socket"):
+        return []  # the file system guards it
+    problems = []
+    if parts.scheme != "rediss" and parts.hostname not in _LOOPBACK:
+        problems.append("the connection is in clear text: use rediss://")
+    if "ssl_cert_reqs=none" in parts.query.lower():
+        problems.append("the broker's certificate is not checked: leave ssl_cert_reqs out")
+    if not parts.password:
+        problems.append("there is no password: whoever reaches the port may read, add and delete videos")
+    with translated():
+        try:
+            user = str(client.acl_whoami())
+        except redis.exceptions.NoPermissionError:
+            user = "restricted"  # it may not even ask, which is fine
+    if user == "default":
+        problems.append("all roles share the user `default`: give each its own ACL user (deploy/broker/users.acl)")
+    return problems
+
+
+def check_access(client: redis.Redis, url: str, *, strict: bool) -> None:
+    """Say loudly, or refuse, when the way to the broker is open.
+
+    Raises:
+        BrokerPolicyError: something is open and `strict` is on.
+    """
+    problems = access_problems(client, url)
+    if problems and strict:
+        raise BrokerPolicyError("VERIFRAME_BROKER_STRICT refuses this broker: " + "; ".join(problems))
+    for problem in problems:
+        log.warning("broker_open", problem=problem, note="VERIFRAME_BROKER_STRICT=true refuses to start like this")
 
 
 def wait_for(client: redis.Redis, *, seconds: float, pause: float = 0.2) -> None:

@@ -22,7 +22,7 @@ from celery import signals
 from celery.exceptions import CPendingDeprecationWarning
 
 from .app import make_app
-from .broker import connect, dispatch_queue, require_no_eviction, wait_for
+from .broker import check_access, connect, dispatch_queue, require_no_eviction, wait_for
 from .consumer_watch import ConsumerWatch
 from .decode_sandbox import require_sandbox, sandbox_facts
 from .errors import LeaseLostError, WorkerError
@@ -230,6 +230,7 @@ def run_worker(
     client = connect(broker_url)
     wait_for(client, seconds=60.0)
     require_no_eviction(client)
+    check_access(client, broker_url, strict=settings.broker_strict)
     ledger = ledger or Ledger.open(
         settings.resolved_ledger_url, sqlite_synchronous=settings.sqlite_synchronous, pool_size=settings.concurrency + 2
     )

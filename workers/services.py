@@ -11,7 +11,7 @@ from typing import Final
 
 import redis
 
-from .broker import RedisDispatcher, connect, require_no_eviction, wait_for
+from .broker import RedisDispatcher, check_access, connect, require_no_eviction, wait_for
 from .errors import WorkerError
 from .ingest import Ingest
 from .intake import Intake
@@ -68,6 +68,7 @@ def open_control(settings: Settings, *, broker_url: str, wait_seconds: float = 6
     try:
         wait_for(client, seconds=wait_seconds)
         require_no_eviction(client)
+        check_access(client, broker_url, strict=settings.broker_strict)
         ledger = ledger or Ledger.open(settings.resolved_ledger_url, sqlite_synchronous=settings.sqlite_synchronous)
         metrics = Metrics()
         metrics.prepare_control()
