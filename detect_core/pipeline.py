@@ -321,6 +321,12 @@ class Screener:
             for frame, faces in zip(frames, found, strict=True)
         ]
         look.num_dropped += sum(len(faces) for faces in found) - sum(len(kept) for kept in boxes)
+        limit = options.max_faces_per_frame
+        if any(
+            sum(face.confidence >= options.min_confidence for face in faces) > limit == len(kept)
+            for faces, kept in zip(found, boxes, strict=True)
+        ):
+            look.warnings.add("FACES_LEFT_OUT")
         return boxes
 
     def _cut(self, session: DecodeSession, frames: Sequence[Frame], boxes: Sequence[Sequence[FaceBox]], look: Look) -> None:

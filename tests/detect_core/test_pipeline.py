@@ -89,6 +89,16 @@ def test_two_faces_are_two_tracks(screener: Screener, crowd: Path) -> None:
     assert len(judge(screener, crowd).tracks) == 2
 
 
+def test_faces_beyond_the_limit_are_left_out_and_named(screener: Screener, crowd: Path) -> None:
+    narrow = Screener(screener.bundle_set, options=ScreeningOptions(num_frames=8, max_faces_per_frame=1))
+    verdict = judge(narrow, crowd)
+    narrow.close()
+
+    assert "FACES_LEFT_OUT" in verdict.warnings
+    assert verdict.sampling.num_faces == 8
+    assert "FACES_LEFT_OUT" not in judge(screener, crowd).warnings
+
+
 def test_a_video_without_a_face_is_inconclusive_and_unscored(screener: Screener, tmp_path: Path) -> None:
     write_clip(tmp_path / "none.mp4", moving_pictures(30))
     verdict = judge(screener, tmp_path / "none.mp4")

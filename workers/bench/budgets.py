@@ -28,6 +28,7 @@ def budgets(bench: Bench, default: Screener, place: Path, *, quick: bool) -> Non
     verdict = screen(default, crowd)
     bench.detail["crowd"] = {"verdict": verdict.verdict, "warnings": verdict.warnings, "faces_kept": verdict.sampling.num_faces}
     bench.row("312 faces in each of 32 frames: seconds", time.perf_counter() - started, "s", at_most=60)
+    bench.row("the crowd's verdict says that faces were left out", float("FACES_LEFT_OUT" in verdict.warnings), "", at_least=1)
     _neighbours(bench, default, neighbour, default, crowd, "a crowd of 10,000 faces")
     # a decoder of one frame a second is one that cannot finish 32 frames in its budget: here the budget is made as small
     slow = replace(bench_options(), decode=DecodeLimits(wall_seconds=0.2))

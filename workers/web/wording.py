@@ -57,6 +57,7 @@ _REASONS: Final = {
 _WARNINGS: Final = {
     "VFR": "The frame rate varies.",
     "PARTIAL_DECODE": "Not every wanted frame could be decoded.",
+    "FACES_LEFT_OUT": "More faces than one video may have were in the picture; the largest were judged.",
     "DECODE_ERRORS": "Some frames were damaged.",
     "DURATION_MISMATCH": "The file says another length than its pictures have.",
     "ATTACHED_PICTURE": "A picture is attached to the file (a cover); it was not judged.",
