@@ -21,5 +21,17 @@ from tests.workers.test_erasure import (  # noqa: F401
     test_the_review_log_stays_closed_after_an_erasure,
     test_verdicts_have_a_time_to_live,
 )
+from workers.errors import LedgerError
+from workers.ledger import Submission
+from workers.messages import parse_enqueue
 
 pytestmark = pytest.mark.integration
+
+
+def test_a_nul_would_hold_up_its_batch_so_none_comes_that_far(ledger):  # noqa: F811
+    good, bad = parse_enqueue({"video_id": "good"}), parse_enqueue({"video_id": "bad"}).model_copy(update={"source": "a\0b"})
+    with pytest.raises(LedgerError):  # what a message past the door would do to its neighbours
+        ledger.submit_many([Submission(request=good, door="queue"), Submission(request=bad, door="queue")])
+    assert ledger.latest_job("good") is None
+    ledger.submit_many([Submission(request=good, door="queue", trace_id="00-\0")])
+    assert ledger.latest_job("good").trace_id is None
