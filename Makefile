@@ -25,7 +25,7 @@ $(RUN_STAMP): $(VENV)/bin/pip pyproject.toml constraints.txt
 
 $(DEV_STAMP): $(RUN_STAMP)
 	@echo "== installing what the tests need"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,postgres,s3,train]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,otel,postgres,s3,train]'
 	@touch $@
 
 demo: $(RUN_STAMP) ## watch videos go through the whole system: make demo [VIDEO=file-or-folder]
