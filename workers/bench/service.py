@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
+
+import torch
 
 from ..broker import connect
 from ..ledger.schema import TERMINAL, VERDICT
@@ -45,6 +48,9 @@ def service_overhead(bench: Bench, place: Path, *, num_videos: int) -> None:
         service = [_through(system, half) for half in halves]
     from .peers import bench_options
 
+    # the worker is another process with torch's own number of threads: the same here, whatever the bench runs with
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
     screener = Screener.load(options=bench_options(), precision="auto")
     screen(screener, media / "warm-0.mp4")
     bare = []
@@ -54,6 +60,7 @@ def service_overhead(bench: Bench, place: Path, *, num_videos: int) -> None:
             list(pool.map(lambda name: screen(screener, media / f"{name}.mp4"), half))
         bare.append(time.perf_counter() - started)
     screener.close()
+    torch.set_num_threads(before)
     bench.detail["service"] = {"videos": num_videos, "service_seconds": service, "bare_seconds": bare}
     bench.row(f"service throughput / bare pipeline, {num_videos} videos", sum(bare) / sum(service), "", at_least=0.92)
     bench.row("service adds per video", 1e3 * (sum(service) - sum(bare)) / num_videos, "ms")
