@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RUN_STAMP := $(VENV)/.veriframe-run
 DEV_STAMP := $(VENV)/.veriframe-dev
 
-.PHONY: help demo test lint format up bench chaos hostile clean
+.PHONY: help demo test lint format up bench chaos hostile dashboard soak scaling audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,18 @@ chaos: $(DEV_STAMP) ## kill things at random under load; writes reports/chaos.js
 
 hostile: $(DEV_STAMP) ## hostile corpus (CORPUS=folder), 5,000 mutations, canaries; writes reports/hostile.json
 	@$(BIN)/python -m tests.hostile $(if $(CORPUS),--corpus "$(CORPUS)")
+
+dashboard: $(DEV_STAMP) ## figures and pictures of the review pages; writes reports/dashboard.json
+	@$(BIN)/python -m tests.browser
+
+soak: $(DEV_STAMP) ## mixed load on real workers: make soak [MINUTES=10]; writes reports/soak.json
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10)
+
+scaling: $(DEV_STAMP) ## prices of ledger, broker and janitor, 1 to 10,000 workers; writes reports/scaling.json
+	@$(BIN)/python -m tests.scaling
+
+audit: $(DEV_STAMP) ## known vulnerabilities of the pinned set (asks the advisory database)
+	@$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 clean: ## forget .venv, reports and caches
 	@rm -rf $(VENV) reports .mypy_cache .ruff_cache .pytest_cache
