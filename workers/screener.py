@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .metrics import Metrics
@@ -27,10 +26,12 @@ def load_checked_screener(settings: Settings, metrics: Metrics, *, on_failure: C
         BundleError: a bundle is missing, changed or does not fit; the worker must not start.
         SelfTestError: it loads, but computes something else.
     """
+    from detect_core.calibration import bundle_set_path
+
     from .self_check import SelfCheck
 
     screener = load_screener(settings, metrics)
-    check = SelfCheck(screener, Path(bundle_set_in_charge(settings)), metrics)
+    check = SelfCheck(screener, bundle_set_path(bundle_set_in_charge(settings)), metrics)
     try:
         check.require()
     except Exception:
