@@ -44,6 +44,7 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
         "## How a verdict comes about",
         f"Crop logits are joined by a `{calibration.fusion.kind}` of the detectors (weights above), tracks by `{calibration.strategy}` with a crowd "
         f"correction of {calibration.beta:.2f} logits per e-fold of faces, videos by Platt scaling ({calibration.name}). "
+        "The weights were chosen, and the Platt line and the thresholds fitted, on the same held-out videos that the rows below report. "
         f"At or above {calibration.t_fake:.3f} the word is `manipulated`, at or above {calibration.t_review:.3f} `suspicious`.",
         f"Thresholds stand on {protocol['num_real_videos']} real videos of people that no crop detector was trained on; the `temporal` line is "
         "cross-fitted: each video was judged by a line that saw neither its person nor its generator. "
