@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `tests.browser` and `tests
 from tests.integration.servers import missing
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A real Chromium."""
+    """A real Chromium. Closed with its module: Playwright's loop would stay in this thread, and later tests run loops of their own."""
     from tests.browser.world import chromium, open_browser
 
     if chromium() is None:

@@ -150,7 +150,19 @@ def test_every_net_gives_one_logit_from_its_embedding_and_uses_each_module_once(
 
 
 def test_every_registered_net_is_exercised():
-    assert set(SMALL) | TOO_LARGE_FOR_A_QUICK_PASS == set(NETS)
+    assert set(SMALL) | TOO_LARGE_FOR_A_QUICK_PASS | {"linear_statistics"} == set(NETS)
+
+
+def test_a_line_through_statistics_standardises_cuts_and_keeps_the_order():
+    net = build_net("linear_statistics", num_features=3)
+    net.mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    net.scale.fill_(2.0)
+    with torch.no_grad():
+        net.head.weight.fill_(1.0)
+        net.head.bias.zero_()
+    x = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 3.0], [1e6, 2.0, 3.0]])
+    assert torch.equal(net(x), torch.tensor([0.0, 1.0, 4.0]))
+    assert count(net) == 4
 
 
 def test_scoring_changes_no_buffer_and_repeats_itself():
