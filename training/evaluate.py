@@ -121,6 +121,7 @@ def _distortion_rows(distorted: Sequence[tuple[VideoLogits, float]], calibration
         reals = np.array([calibration.probability(s) for v, s in pairs if not v.label])
         return auc([s for _, s in pairs], [v.label for v, _ in pairs]), float((reals >= calibration.t_review).mean())
 
+    num_reals = sum(not v.label for v, _ in by_name["none"])
     clean_auc, clean_fpr = numbers(by_name.pop("none"))
     rows = []
     for name, goal in (("mild", 0.02), ("medium", 0.06), ("H.264 CRF 40", 0.12)):
@@ -128,7 +129,7 @@ def _distortion_rows(distorted: Sequence[tuple[VideoLogits, float]], calibration
         rows.append(
             Row(f"AUC drop: {name}", round(clean_auc - value, 4), "AUC", f"<= {goal}", None, f"{clean_auc:.3f} before, {value:.3f} after")
         )
-        ratio = fpr / max(clean_fpr, 1e-9)
+        ratio = fpr / max(clean_fpr, 1 / num_reals)  # none before counts as one: nobody can know that a rate is zero
         note = f"share of reals at or above t_review: {clean_fpr:.3f} before, {fpr:.3f} after"
         rows.append(Row(f"FPR at the frozen threshold: {name}", round(ratio, 2), "x", "<= 2", None, note))
     return rows

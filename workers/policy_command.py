@@ -54,7 +54,7 @@ def policy(
     if not point.is_supported:
         needed = f"{reals_needed(allowed):,}" if 0 < allowed < 1 else "more"
         Console(stderr=True, soft_wrap=True).print(
-            f"The budget cannot be promised: {point.num_real} held-out real videos bound the false positives by {point.fpr_upper:.2%} at best here, "
+            f"The budget cannot be promised: {point.num_real} held-out reals (videos, and photographs shown as clips) bound the false positives by {point.fpr_upper:.2%} at best here, "
             f"{max_reviews_per_day:,.0f} reviews of {uploads_per_day:,.0f} uploads allow {allowed:.3%}. "
             f"Calibrate on at least {needed} real videos of your own.",
             highlight=False,

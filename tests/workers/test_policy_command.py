@@ -1,0 +1,35 @@
+"""`veriframe policy`."""
+
+from __future__ import annotations
+
+import json
+
+from typer.testing import CliRunner
+
+from workers.cli import app
+
+runner = CliRunner()
+
+
+def ask(*options: str):
+    return runner.invoke(app, ["policy", *options])
+
+
+def test_a_wide_budget_is_answered_with_threshold_recall_and_reviewers() -> None:
+    done = ask("--uploads-per-day", "1000", "--prevalence", "0.01", "--max-reviews-per-day", "400", "--json")
+    answer = json.loads(done.stdout)
+
+    assert done.exit_code == 0
+    assert answer["is_supported"]
+    assert 0 < answer["threshold"] < 1
+    assert answer["reviews_per_day_upper"] <= 400
+    assert answer["reviewers"] == 2
+    assert answer["bundle_set"].startswith("default@")
+
+
+def test_a_budget_that_the_held_out_videos_cannot_promise_is_refused_with_the_number_needed() -> None:
+    done = ask("--uploads-per-day", "1e6", "--prevalence", "0.001", "--max-reviews-per-day", "500")
+
+    assert done.exit_code == 1
+    assert "5,990" in done.output
+    assert "cannot be promised" in done.output
