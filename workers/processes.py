@@ -71,6 +71,8 @@ class SupervisedProcess:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
+        self.num_starts = 0
+        """How often the child was started; more than once means that it died."""
         self._thread = threading.Thread(target=self._run, name=f"supervise-{name}", daemon=True)
 
     def start(self) -> None:
@@ -99,6 +101,7 @@ class SupervisedProcess:
             self._thread.join(timeout=5)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
+        self.num_starts += 1
         with ExitStack() as stack:
             output = stack.enter_context(self._log_path.open("ab")) if self._log_path is not None else None
             return subprocess.Popen(tied_command(self._command), env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

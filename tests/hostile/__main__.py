@@ -22,6 +22,7 @@ from hostile.canary import Canary, scripts  # noqa: E402
 from hostile.crafted import CRAFTED  # noqa: E402
 from hostile.credentials import Matrix  # noqa: E402
 from hostile.expectations import read_manifest  # noqa: E402
+from hostile.live import sweep_live  # noqa: E402
 from hostile.mutate import make_bases, mutate  # noqa: E402
 from hostile.overhead import sandbox_overhead  # noqa: E402
 from hostile.replays import replays_accepted  # noqa: E402
@@ -80,10 +81,11 @@ def corpus_rows(report: Report, corpus: Path) -> list[Outcome]:
             results.append(result)
     screener.close()
     report.equals("corpus files that end as the manifest says", round(100 * (1 - len(wrong) / len(results)), 2), "%", 100)
-    # both sweeps ran in this process: had it died, there would be no row
-    report.equals("worker deaths in the corpus", 0, "deaths", 0)
-    report.detail["corpus_files"], report.detail["corpus_wrong"] = len(results) // 2, wrong
-    say(f"corpus: {len(results)} runs, {len(wrong)} wrong")
+    live = sweep_live(corpus / "files", read_manifest(corpus / "MANIFEST.tsv"))
+    report.equals("corpus files through queue and worker that end otherwise", len(live.wrong), "files", 0)
+    report.equals("worker deaths in the corpus", live.deaths, "deaths", 0)
+    report.detail["corpus_files"], report.detail["corpus_wrong"], report.detail["live_wrong"] = len(results) // 2, wrong, live.wrong
+    say(f"corpus: {len(results)} runs, {len(wrong)} wrong; through a worker {len(live.wrong)} wrong, {live.deaths} deaths")
     return results
 
 
