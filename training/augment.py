@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as fn
 from torch import Generator, Tensor
 
-from .codec import random_codec
+from .codec import random_codec, simulate_jpeg
 from .filters import gaussian_blur, only, resample_groups, sharpen, shift_colour
 from .geometry import chance, uniform
 
@@ -69,6 +69,19 @@ def augment_pairs(
     both = only(both, pairwise(config.second_codec), lambda x: random_codec(x, generator=generator, severity=config.severity))
     cut = _final_crop(torch.cat([both, masks.repeat(2, 1, 1, 1)], 1), size_px, generator)
     return cut[:batch, :3], cut[batch:, :3], cut[batch:, 3:]
+
+
+def degrade_as_ffpp(images: Tensor, generator: Generator) -> Tensor:
+    """Blur by a kernel of 3, 5 or 7 pixels and JPEG of quality 40 to 100, each on half of the pictures, every picture for itself.
+
+    Usual in training on FaceForensics++; the mirror belongs to the view that cut the pictures. A kernel stands for the
+    standard deviation that OpenCV derives from it: 0.8, 1.1 and 1.4 pixels.
+    """
+    sigma = 0.8 + 0.3 * torch.randint(3, (len(images),), generator=generator)
+    quality = torch.randint(40, 101, (len(images),), generator=generator).float()
+    blurred, coded = chance(len(images), 0.5, generator), chance(len(images), 0.5, generator)
+    images = only(images, blurred, lambda x: gaussian_blur(x, sigma[blurred]))
+    return only(images, coded, lambda x: simulate_jpeg(x, quality[coded]))
 
 
 def _twin(change: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -25,6 +25,7 @@ from .face_pack import FacePack, concatenate
 from .loop import EarlyStop, LoopConfig, train_supervised
 from .measure import Scored, evaluation_rows, fit_temperature, log_loss, measured, write_evaluation
 from .recipe import Context, Outcome
+from .run_key import described
 from .study_data import ClassifySettings, StudyData
 from .transfer import freeze, start_from
 
@@ -82,13 +83,14 @@ def trained(context: Context, data: StudyData, net_options: dict[str, Any]) -> t
                 learning_rate=s.learning_rate,
                 optimiser=s.optimiser,
                 weight_decay=s.weight_decay,
+                rates=s.rates,
                 ema=0.98,
                 seed=s.seed,
                 bf16=s.bf16,
                 validate_every=max(20, steps // (4 if not s.patience else 10)),
             ),
             run_dir=context.run_dir / folder,
-            identity=f"{json.dumps(asdict(s), sort_keys=True)} {started_from} {data.sha256}",
+            identity=f"{json.dumps(described(s), sort_keys=True)} {started_from} {data.sha256}",
             validate=lambda n: measured(logits_of(n, data.images("valid")), valid_labels, prefix="valid_"),
             on_log=context.on_log,
             early_stop=EarlyStop("valid_log_loss", patience=s.patience) if s.patience and folder == "net" else None,

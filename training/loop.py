@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as fn
@@ -22,6 +22,11 @@ from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .errors import ConfigError, DivergedError
+from .optimisers import at_worst_neighbour, new_optimiser
+from .run_key import described
+from .schedule import LoopConfig, learning_rate_at
+
+__all__ = ["Batch", "EarlyStop", "LoopConfig", "LoopResult", "learning_rate_at", "step_generator", "train_supervised"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,34 +41,6 @@ class Batch:
     """(B, 1, S, S) in 0..1 for nets with a mask head."""
     paired: bool = False
     """The first half are fakes and the second half their reals, in the same order."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoopConfig:
-    """Schedule of one supervised run."""
-
-    steps: int = 1000
-    learning_rate: float = 2e-3
-    """Peak; warms up for `warmup_share` of the steps, then falls to zero by a cosine."""
-    optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adamw"
-    """`sgd` has momentum 0.9; weight decay is decoupled for `adamw` only."""
-    warmup_share: float = 0.05
-    weight_decay: float = 0.05
-    mask_weight: float = 1.0
-    pair_weight: float = 0.5
-    """Weight of the ranking loss on pairs: what both halves share cancels in the difference of their logits."""
-    ema: float = 0.995
-    """Decay of the averaged weights per step."""
-    clip_norm: float = 5.0
-    seed: int = 0
-    bf16: bool = True
-    log_every: int = 50
-    validate_every: int = 500
-    checkpoint_every: int = 250
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.ema < 1 or self.learning_rate <= 0:
-            raise ConfigError(f"a run needs steps >= 1, 0 <= ema < 1 and a positive learning rate, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +66,6 @@ class LoopResult:
     """Running mean of the training loss."""
     validation: dict[str, float]
     seconds: float
-
-
-def learning_rate_at(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then half a cosine to zero at the last step."""
-    warmup = max(1, round(config.warmup_share * config.steps))
-    if step <= warmup:
-        return config.learning_rate * step / warmup
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.steps - warmup)))
 
 
 def step_generator(seed: int, step: int) -> Generator:
@@ -139,8 +108,8 @@ def train_supervised(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = net.to(memory_format=torch.channels_last).to(device)
     averaged = copy.deepcopy(net).requires_grad_(False)
-    optimiser = _optimiser(net, config)
-    key = identity + json.dumps(asdict(config), sort_keys=True) + (json.dumps(asdict(early_stop)) if early_stop else "")
+    optimiser = new_optimiser(net, config)
+    key = identity + json.dumps(described(config), sort_keys=True) + (json.dumps(asdict(early_stop)) if early_stop else "")
     state = load_checkpoint(run_dir / "checkpoint.pt", key)
     first, mean_loss, validation, spent = 1, math.nan, {}, 0.0
     best = _Best(early_stop)
@@ -154,17 +123,9 @@ def train_supervised(
     batches = _prefetched(draw, range(first, config.steps + 1) if not best.is_over else range(0), config.seed)
     for step, batch in batches:
         net.train()
-        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout draws from the global generator
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        loss = _loss(net, batch, config, device)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"loss at step {step} is {value}; lower the learning rate (now {learning_rate_at(step, config):.2g}) or check the images"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        value = _backward(net, batch, config, device, step, optimiser)
         nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm)
         optimiser.step()
         _average(averaged, net, min(config.ema, step / (step + 10)))
@@ -263,6 +224,24 @@ def _prefetched(draw: Callable[[int, Generator], Batch], steps: range, seed: int
             yield step, batch
 
 
+def _backward(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.device, step: int, optimiser: torch.optim.Optimizer) -> float:
+    """Leave the gradients of one step in `net`, and return its loss."""
+    torch.manual_seed(config.seed * 1_000_003 + step)  # dropout draws from the global generator
+    loss = _loss(net, batch, config, device)
+    value = loss.item()
+    if not math.isfinite(value):
+        rate = learning_rate_at(step, config)
+        raise DivergedError(f"loss at step {step} is {value}; lower the learning rate (now {rate:.2g}) or check the images")
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    if config.sam_rho:
+        with at_worst_neighbour(net, config.sam_rho):
+            torch.manual_seed(config.seed * 1_000_003 + step)  # both gradients are of one function: the same units drop out
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(_loss(net, batch, config, device))
+    return value
+
+
 def _loss(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.device) -> Tensor:
     images = batch.images.to(device, memory_format=torch.channels_last)
     labels = batch.labels.to(device)
@@ -279,27 +258,6 @@ def _loss(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.device
         target = fn.interpolate(batch.masks.to(device), size=mask_logits.shape[-2:], mode="area").squeeze(1)
         loss = loss + config.mask_weight * fn.binary_cross_entropy_with_logits(mask_logits.float(), target)
     return loss
-
-
-def _optimiser(net: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
-    groups = _parameter_groups(net, config.weight_decay)
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "adamw": torch.optim.AdamW,
-        "adam": torch.optim.Adam,
-        "nadam": torch.optim.NAdam,
-    }
-    return kinds[config.optimiser](groups, lr=config.learning_rate)
-
-
-def _parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """No decay on biases and norm weights."""
-    trained = [p for p in net.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _average(averaged: nn.Module, net: nn.Module, decay: float) -> None:

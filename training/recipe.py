@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 from .errors import CheckpointError, ConfigError, OutOfMemoryError
 from .face_pack import FacePack
 from .material import Material
+from .run_key import later_defaults
 from .run_log import RunLog
 
 OnLog = Callable[[dict[str, Any]], None]
@@ -141,7 +142,8 @@ def same_run(recipe: Recipe, context: Context) -> dict[str, Any] | None:
     except json.JSONDecodeError as err:
         raise CheckpointError(f"{path}: not readable ({err}); delete it to run {recipe.name} again") from err
     wanted = json.loads(json.dumps(dataclasses.asdict(context.settings)))
-    same = document.get("settings") == wanted and document.get("material_sha256") == pack_hash(context.material.faces)
+    ran_with = {**later_defaults(type(context.settings)), **document.get("settings", {})}
+    same = ran_with == wanted and document.get("material_sha256") == pack_hash(context.material.faces)
     return document if same and document.get("recipe") == recipe.name else None
 
 

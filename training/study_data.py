@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from .augment import AugmentConfig, augment_pairs
+from .augment import AugmentConfig, augment_pairs, degrade_as_ffpp
 from .errors import DataError
 from .face_pack import FacePack, FaceRow
-from .geometry import random_views, view
+from .geometry import chance, random_views, view
 from .loop import Batch
 from .measure import Origin
 from .recipe import pack_hash
+from .run_key import ADDED_LATER
+from .schedule import Optimiser, Rates
 from .simulators.blends import reconstruct
 
 SPLITS: Final = ("train", "valid", "test")
@@ -48,7 +50,7 @@ class ClassifySettings:
     """Sources to take; by default every one that has both classes in training, so that a source cannot give the label away."""
     steps: int = 1000
     batch: int = 32
-    optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adam"
+    optimiser: Optimiser = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     augment: float = 0.5
@@ -65,6 +67,9 @@ class ClassifySettings:
     """Steps with everything but the head frozen before all of it is trained."""
     seed: int = 0
     bf16: bool = True
+    rates: Rates = field(default="cosine", metadata=ADDED_LATER)
+    degrade: Literal["", "ffpp"] = field(default="", metadata=ADDED_LATER)
+    """`ffpp`: mirror, Gaussian blur and JPEG of usual FaceForensics++ training in place of our augmentation."""
 
 
 class StudyData:
@@ -97,20 +102,22 @@ class StudyData:
         return self._real["train"]
 
     def batch(self, generator: Generator) -> Batch:
-        """Half fakes, half reals, fakes first, the same augmentation for the i-th of both halves."""
+        """Half fakes, half reals, fakes first; our augmentation is the same for the i-th of both halves, `degrade` draws each alone."""
         s = self._s
         half = max(1, s.batch // 2)
-        work = max(s.size_px, s.size_px * 9 // 8 // 8 * 8)
+        work = s.size_px if s.degrade else max(s.size_px, s.size_px * 9 // 8 // 8 * 8)
         real = self._views(self._real["train"], self._pick_real, half, work, generator)
         if s.fakes == "dataset":
             fake = self._views(self._fake["train"], self._pick_fake, half, work, generator)
         else:
             again = self._views(self._real["train"], self._pick_real, half, work, generator) if s.through_autogan else real
             fake = self._reconstructed(again)
+        labels = torch.cat([torch.ones(half), torch.zeros(half)])
+        if s.degrade == "ffpp":
+            return Batch(self._seen(degrade_as_ffpp(torch.cat([fake, real]), generator)), labels)
         plain = AugmentConfig()
         config = AugmentConfig(**{k: v * s.augment for k, v in asdict(plain).items()}) if s.augment < 1 else plain
         real, fake, _ = augment_pairs(real, fake, real[:, :1], size_px=s.size_px, config=config, generator=generator)
-        labels = torch.cat([torch.ones(half), torch.zeros(half)])
         return Batch(self._seen(torch.cat([fake, real])), labels)
 
     def listed(self, split: str, *, most: int | None = None) -> tuple[NDArray[np.int64], tuple[Origin, ...]]:
@@ -145,6 +152,9 @@ class StudyData:
     def _views(self, pack: FacePack, weights: Tensor, count: int, side: int, generator: Generator) -> Tensor:
         indices = torch.multinomial(weights, count, replacement=True, generator=generator)
         margin = self._s.margin
+        if self._s.degrade:
+            flip = chance(count, 0.5, generator)
+            return view(pack, indices, size_px=side, margin=margin, flip=flip)[0]
         return random_views(pack, indices, size_px=side, generator=generator, margins=(margin * 0.95, min(1.6, margin * 1.1)))[0]
 
     def _reconstructed(self, images: Tensor) -> Tensor:

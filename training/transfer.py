@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .errors import CheckpointError, ConfigError
 
-_HEADS: Final = ("head.", "hidden.", "backbone.fc.", "fc.", "classifier.", "last_linear.")
+_HEADS: Final = ("head.", "hidden.", "backbone.fc.", "backbone.classifier.", "fc.", "classifier.", "last_linear.")
 """Names under which nets keep what comes after their features; of the user's file these are not taken."""
 
 

@@ -19,6 +19,7 @@ NETS: Final[dict[str, tuple[str, str]]] = {
     "blend_resnet": ("blend_resnet", "BlendResNet"),
     "autogan_classifier": ("autogan", "AutoGanClassifier"),
     "xception": ("xception", "Xception"),
+    "efficientnet_b4": ("efficientnet", "EfficientNetB4"),
     "npr": ("npr", "NprResNet"),
     "spectrum": ("spectrum", "SpectrumResNet"),
     "alexnet64": ("alexnet", "AlexNet64"),
