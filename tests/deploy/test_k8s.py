@@ -10,6 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from workers.settings import load_settings
+
 VERSION = "1.31"
 CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 OVERLAYS = ("cpu", "gpu", "keda")
@@ -71,7 +73,11 @@ def test_a_misspelt_field_is_noticed(deployments):
 def test_kustomizations_name_files_that_exist(deploy):
     for path in (deploy / "k8s").rglob("kustomization.yml"):
         body = yaml.safe_load(path.read_text())
-        named = [*body["resources"], *(patch["path"] for patch in body.get("patches", []) if "path" in patch)]
+        named = [
+            *body.get("resources", []),
+            *body.get("components", []),
+            *(patch["path"] for patch in body.get("patches", []) if "path" in patch),
+        ]
         named += [file for maker in body.get("configMapGenerator", []) for file in maker["envs"]]
         for name in named:
             assert (path.parent / name).exists(), f"{path}: {name}"
@@ -204,7 +210,38 @@ def test_the_gpu_overlay_gives_each_worker_one_device_and_keeps_its_hardening(re
     assert environment["VERIFRAME_DEVICE"] == "cuda"
     assert environment["VERIFRAME_MEMORY_LIMIT_BYTES"] == "21474836480"
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
-    assert {volume["name"] for volume in pod(worker)["volumes"]} == {"scratch", "tmp", "connections"}
+    assert {volume["name"] for volume in pod(worker)["volumes"]} == {"scratch", "tmp", "connections", "media"}
+
+
+def test_videos_are_read_by_who_judges_and_who_shows_them_and_written_by_nobody(deploy, deployments):
+    for overlay in ("cpu", "gpu"):
+        body = yaml.safe_load((deploy / "k8s" / "overlays" / overlay / "kustomization.yml").read_text())
+        assert body["components"] == ["../../components/media"]
+    patches = {}
+    for path in (deploy / "k8s" / "components" / "media").glob("*.yml"):
+        if path.name != "kustomization.yml":
+            (patch,) = documents(path.read_text())
+            patches[patch["metadata"]["name"]] = patch
+    assert set(patches) == {"veriframe-api", "veriframe-worker"}
+    for name, patch in patches.items():
+        (volume,), (container,) = pod(patch)["volumes"], pod(patch)["containers"]
+        (mount,) = container["volumeMounts"]
+        assert volume["persistentVolumeClaim"]["readOnly"] is True
+        assert mount == {"name": volume["name"], "mountPath": str(load_settings().media_roots[0]), "readOnly": True}
+        assert container["name"] in {each["name"] for each in pod(deployments[name])["containers"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_rendered_review_pages_find_the_videos(rendered, overlay):
+    mounts = {
+        document["metadata"]["name"]: {
+            mount["mountPath"]: mount.get("readOnly", False) for mount in pod(document)["containers"][0]["volumeMounts"]
+        }
+        for document in rendered[overlay]
+        if document["kind"] == "Deployment"
+    }
+    assert {name for name, paths in mounts.items() if "/media" in paths} == {"veriframe-api", "veriframe-worker"}
+    assert all(paths["/media"] for paths in mounts.values() if "/media" in paths)
 
 
 def test_the_autoscaler_owns_the_number_of_workers(rendered):
