@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote
@@ -224,16 +225,60 @@ class VeriframeClient:
         """The `evidence/1` object of the newest outcome. Raises `ApiError`."""
         return self._ask("GET", f"/v1/videos/{quote(video_id, safe='')}/evidence")
 
-    def verdicts(self, *, verdict: Word | None = None, page: int = 100) -> Iterator[Outcome]:
-        """All verdicts, newest first, page by page. Raises `ApiError`."""
-        cursor: int | None = None
+    def verdicts(
+        self,
+        *,
+        verdict: Word | Sequence[Word] = (),
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        p_fake_min: float | None = None,
+        p_fake_max: float | None = None,
+        video_id: str | None = None,
+        video_id_prefix: str | None = None,
+        content_sha256: str | None = None,
+        bundle_set: str | None = None,
+        reviewed: bool | None = None,
+        page: int = 100,
+    ) -> Iterator[Outcome]:
+        """All verdicts that fit every filter, newest first, page by page.
+
+        Args:
+            verdict: one word, or any of several.
+            created_from: written at or after; a time with its zone.
+            created_to: written before.
+            p_fake_min: score at or above; leaves out verdicts without a score.
+            p_fake_max: score at or below.
+            video_id: all revisions of one video.
+            video_id_prefix: video IDs that begin so.
+            content_sha256: of the file that was judged.
+            bundle_set: what judged: `name@hash`, or one half of it.
+            reviewed: whether people have decided on it.
+            page: verdicts per request.
+
+        Raises:
+            ApiError: a filter is no filter, or the service stayed away for all tries.
+        """
+        given = {
+            "limit": page,
+            "verdict": [verdict] if isinstance(verdict, str) else list(verdict),
+            "created_from": created_from.isoformat() if created_from else None,
+            "created_to": created_to.isoformat() if created_to else None,
+            "p_fake_min": p_fake_min,
+            "p_fake_max": p_fake_max,
+            "video_id": video_id,
+            "video_id_prefix": video_id_prefix,
+            "content_sha256": content_sha256,
+            "bundle_set": bundle_set,
+            "reviewed": reviewed,
+        }
+        filters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        cursor: dict[str, int] = {}
         while True:
-            given = {"limit": page, "verdict": verdict, "cursor": cursor}
-            answer = self._ask("GET", "/v1/verdicts", params={name: value for name, value in given.items() if value is not None})
+            answer = self._ask("GET", "/v1/verdicts", params=filters | cursor)
             yield from map(Outcome.from_body, answer["verdicts"])
-            cursor = answer["next_cursor"]
-            if cursor is None:
+            if answer["next_cursor"] is None:
                 return
+            cursor = {"cursor": answer["next_cursor"]}
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """One request, tried again while the service says that it is busy or does not answer."""

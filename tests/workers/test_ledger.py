@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect
 
 from workers.errors import IdempotencyConflictError, InvalidMessageError, LeaseLostError, LedgerFullError, LedgerSchemaError, SettingsError
-from workers.ledger import Claim, ClaimRefused, Ledger, Submission, VerdictRecord, migrate
+from workers.ledger import Claim, ClaimRefused, Ledger, Submission, VerdictFilter, VerdictRecord, migrate
 from workers.ledger.engine import make_engine
 from workers.ledger.schema import metadata
 from workers.messages import EnqueueRequest
@@ -249,7 +249,7 @@ def test_verdicts_are_listed_by_cursor(ledger):
     page = ledger.list_verdicts(limit=2)
     assert [row.body["i"] for row in page] == [4, 3]
     assert [row.body["i"] for row in ledger.list_verdicts(before=page[-1].seq)] == [2, 1, 0]
-    assert [row.body["i"] for row in ledger.list_verdicts(verdict="suspicious")] == [3, 1]
+    assert [row.body["i"] for row in ledger.list_verdicts(VerdictFilter(words=("suspicious",)))] == [3, 1]
 
 
 def test_queue_facts_see_live_rows_only(ledger):

@@ -44,6 +44,7 @@ from .shadows import ShadowPair, Shadows
 from .standing import LogEntry
 from .submissions import Submissions
 from .upkeep import Upkeep
+from .verdict_list import VerdictFilter
 
 
 class Ledger(
@@ -136,6 +137,7 @@ __all__ = [
     "Submission",
     "Submitted",
     "TenantLimits",
+    "VerdictFilter",
     "VerdictRecord",
     "VerdictRow",
 ]

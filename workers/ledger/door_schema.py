@@ -61,5 +61,4 @@ erasure_slips: Final = Table(
 )
 """The review log lets go only of rows that have a slip here, and a slip lives no longer than the transaction that erases."""
 
-Index("ix_verdicts_tenant", verdicts.c.tenant, verdicts.c.seq)
 Index("ix_verdicts_created", verdicts.c.created_at)

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, Select, func, select
 from .engine import reading
 from .records import JobRow, VerdictRow
 from .schema import events, is_queued, jobs, verdicts
+from .verdict_list import VerdictFilter, newest_verdicts, position_of
 
 
 class Queries:
@@ -49,19 +50,14 @@ class Queries:
             body=json.loads(row.body) if row.body else None,
         )
 
-    def list_verdicts(
-        self, *, before: int | None = None, limit: int = 50, verdict: str | None = None, tenant: str | None = None
-    ) -> list[VerdictRow]:
-        """Verdicts, newest first, older than the cursor `before`; only a tenant's own when one is named."""
-        statement = select(verdicts.c.seq, verdicts.c.body).order_by(verdicts.c.seq.desc()).limit(limit)
-        if before is not None:
-            statement = statement.where(verdicts.c.seq < before)
-        if tenant is not None:
-            statement = statement.where(verdicts.c.tenant == tenant)
-        if verdict is not None:
-            statement = statement.where(verdicts.c.verdict == verdict)
+    def list_verdicts(self, wanted: VerdictFilter | None = None, *, before: int | None = None, limit: int = 50) -> list[VerdictRow]:
+        """Verdicts of one tenant, newest first, behind the cursor `before`, the `seq` of the last one of the page before."""
         with reading(self._engine) as connection:
-            return [VerdictRow(seq=row.seq, body=json.loads(row.body)) for row in connection.execute(statement)]
+            position = None if before is None else position_of(connection, before)
+            if before is not None and position is None:
+                return []
+            rows = connection.execute(newest_verdicts(wanted or VerdictFilter(), before=position, limit=limit))
+            return [VerdictRow(seq=row.seq, body=json.loads(row.body)) for row in rows]
 
     def count_waiting(self) -> int:
         """Jobs that wait, from the partial index."""

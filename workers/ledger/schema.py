@@ -126,7 +126,17 @@ verdicts: Final = Table(
     UniqueConstraint("tenant", "video_id", "content_sha256", "bundle_set", "policy", name="uq_verdicts_judgement"),
     sqlite_autoincrement=True,
 )
-Index("ix_verdicts_word", verdicts.c.verdict, verdicts.c.seq)
+# The list of verdicts: one tenant's and word's in the order of their time, with all that filters ask about, so that no body is read.
+Index(
+    "ix_verdicts_list",
+    verdicts.c.tenant,
+    verdicts.c.verdict,
+    verdicts.c.created_at,
+    verdicts.c.seq,
+    verdicts.c.p_fake,
+    verdicts.c.bundle_set,
+    verdicts.c.video_id,
+)
 
 outbox: Final = Table(
     "outbox",

@@ -11,9 +11,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
@@ -44,10 +44,10 @@ from .guard import Guard
 from .review_api import add_reviews
 from .session import PREFIX
 from .shapes import add_shapes
+from .verdict_list import add_verdict_list
 
 __all__ = ["create_app", "job_body"]
 
-MAX_PAGE: Final = 500
 _KEY_LENGTH: Final = 128
 
 
@@ -121,21 +121,9 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
             raise UnknownVideoError("no such job")
         return cached_json(request, job_body(job))
 
-    @app.get("/v1/verdicts")
-    def list_verdicts(
-        cursor: Annotated[int | None, Query(ge=1, description="`next_cursor` of the page before")] = None,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
-        verdict: Literal["authentic", "suspicious", "manipulated", "inconclusive"] | None = None,
-        key: auth.ApiKey = can_read,
-    ) -> JSONResponse:
-        """Verdicts, newest first."""
-        rows = control.ledger.list_verdicts(before=cursor, limit=limit + 1, verdict=verdict, tenant=key.tenant)
-        page = rows[:limit]
-        following = page[-1].seq if len(rows) > limit else None
-        return JSONResponse({"verdicts": [row.body for row in page], "next_cursor": following})
-
     can_review = Depends(keys.require("review"))
     add_evidence(app, control.ledger, can_read=can_read, can_review=can_review)
+    add_verdict_list(app, control.ledger, can_read=can_read)
     add_shapes(app, control.ledger, can_read=can_read)
     add_explanation(app, control, can_review=can_review)
     add_reviews(app, control, can_review=can_review)
