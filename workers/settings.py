@@ -137,6 +137,11 @@ class Settings(BaseSettings):
     review_claim_seconds: Seconds = Field(
         600.0, description="A video opened by one reviewer is closed to the others this long; renewed while open"
     )
+    review_copy_bytes: int = Field(
+        1024**3,
+        ge=0,
+        description="Disk for copies of videos from s3 and https that reviewers play, one up to a quarter of it; kept 15 minutes; 0 = not shown",
+    )
     second_read_share: float = Field(0.0, ge=0, le=1, description="Share of decisions that a second person reads without seeing the first")
     body_limit_bytes: Count = Field(1024**2, description="Larger request bodies are refused")
     metrics_port: int = Field(

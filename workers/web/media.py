@@ -1,7 +1,4 @@
-"""The video itself, for the player: files below the media roots, opened without following links, by byte range.
-
-Sources in a bucket or behind https are not passed on: the page says so and shows everything but the pictures.
-"""
+"""The video itself, for the player, by byte range: files below the media roots, opened without following links; others from a copy."""
 
 from __future__ import annotations
 
@@ -10,9 +7,10 @@ import re
 import stat
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -37,10 +35,25 @@ class Media:
         self.close = weakref.finalize(self, os.close, descriptor)
 
 
-def open_media(settings: Settings, *, video_id: str, source: str | None) -> Media | str:
-    """Open one video, or say in a sentence why it cannot be shown."""
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A video in a bucket or behind https that the settings allow to fetch."""
+
+    video_id: str
+    location: str
+
+    @property
+    def content_type(self) -> str:
+        """By its name."""
+        return _content_type(PurePosixPath(urlsplit(self.location).path))
+
+
+def open_media(settings: Settings, *, video_id: str, source: str | None) -> Media | Remote | str:
+    """Open one video, say where it is to be fetched from, or say in a sentence why it cannot be shown."""
     location = source or settings.media_template.format(video_id=video_id)
     parts = urlsplit(location)
+    if _is_allowed(settings, parts):
+        return Remote(video_id, location)
     if parts.scheme.lower() not in ("", "file") or parts.netloc not in ("", "localhost"):
         return ELSEWHERE
     path = PurePosixPath(unquote(parts.path) if parts.scheme else location)
@@ -55,7 +68,19 @@ def open_media(settings: Settings, *, video_id: str, source: str | None) -> Medi
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
         return GONE
-    return Media(descriptor, num_bytes=facts.st_size, content_type=_TYPES.get(path.suffix.lower(), "video/mp4"))
+    return Media(descriptor, num_bytes=facts.st_size, content_type=_content_type(path))
+
+
+def _content_type(path: PurePosixPath) -> str:
+    return _TYPES.get(path.suffix.lower(), "video/mp4")
+
+
+def _is_allowed(settings: Settings, parts: SplitResult) -> bool:
+    if not settings.review_copy_bytes:
+        return False
+    if parts.scheme.lower() == "s3":
+        return parts.netloc in settings.s3_allowed_buckets
+    return parts.scheme.lower() in ("http", "https") and parts.hostname in settings.http_allowed_hosts
 
 
 def answer_range(request: Request, media: Media) -> Response:

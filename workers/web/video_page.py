@@ -1,5 +1,6 @@
 """One video: the player, the score over time, one lane per face, the verdict card, and what people said."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
@@ -8,9 +9,10 @@ from ..errors import UnknownVideoError
 from ..messages import EvidenceBody, VerdictBody, evidence_body
 from ..messages.enqueue import VIDEO_ID_PATTERN
 from ..outcome import job_body
+from .copies import Copies
 from .evidence import cached_json
 from .lanes import make_lanes
-from .media import GONE, Media, answer_range, open_media
+from .media import GONE, Media, Remote, answer_range, open_media
 from .pages import render
 from .session import Session
 from .signed_in import Desk
@@ -22,6 +24,7 @@ Revision = Annotated[int, Query(ge=0)]
 def add_video(app: FastAPI, desk: Desk) -> None:
     """Serve the page of one video, its evidence and its media."""
     reader = Depends(desk.reader())
+    copies = Copies(desk.settings)
 
     @app.get("/videos/{video_id}")
     def video(
@@ -57,7 +60,8 @@ def add_video(app: FastAPI, desk: Desk) -> None:
                 review=thresholds.review if thresholds else None,
                 fake=thresholds.fake if thresholds else None,
             ),
-            media_missing=None if isinstance(media, Media) else media,
+            media_missing=media if isinstance(media, str) else None,
+            is_fetched=isinstance(media, Remote),
             done=desk.ledger.review_item(done) if done else None,
         )
 
@@ -66,8 +70,11 @@ def add_video(app: FastAPI, desk: Desk) -> None:
         return cached_json(request, chart_facts(evidence_body(outcome_of(desk, video_id, seq)[0])))
 
     @app.get("/videos/{video_id}/media")
-    def video_media(request: Request, video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
-        media = _media(desk, outcome_of(desk, video_id, seq)[0])
+    async def video_media(request: Request, video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
+        outcome, _ = await asyncio.to_thread(outcome_of, desk, video_id, seq)
+        media = await asyncio.to_thread(_media, desk, outcome)
+        if isinstance(media, Remote):
+            media = await copies.open(media, content_sha256=outcome.content_sha256)
         if isinstance(media, Media):
             return answer_range(request, media)
         return Response(media, status_code=404, media_type="text/plain")
@@ -101,7 +108,7 @@ def outcome_of(desk: Desk, video_id: str, seq: int) -> tuple[VerdictBody, int]:
     return VerdictBody.model_validate(job_body(job)), 0
 
 
-def _media(desk: Desk, outcome: VerdictBody) -> Media | str:
+def _media(desk: Desk, outcome: VerdictBody) -> Media | Remote | str:
     known = desk.ledger.media_of(outcome.job_id) if outcome.job_id else None
     if known is None:
         return GONE

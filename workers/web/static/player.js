@@ -233,7 +233,17 @@
     seek(((event.clientX - place.left) / place.width) * duration);
   }));
   if (video) {
-    const broken = () => { document.getElementById("no-media").hidden = false; };
+    const fetching = document.getElementById("fetching");
+    const fetched = () => { if (fetching) fetching.hidden = true; };
+    const broken = () => {
+      fetched();
+      document.getElementById("no-media").hidden = false;
+      fetch(video.src, { credentials: "same-origin", headers: { Range: "bytes=0-0" } }).then((answer) => {  // the server's reason, if it has one
+        if (answer.status === 404) answer.text().then((reason) => { document.getElementById("no-media-reason").textContent = reason; });
+      }).catch(() => {});
+    };
+    if (video.readyState > 0) fetched();
+    video.addEventListener("loadedmetadata", fetched);
     video.addEventListener("error", broken);
     if (video.error) broken();
     for (const name of ["timeupdate", "seeked", "loadedmetadata", "pause"]) video.addEventListener(name, show);
