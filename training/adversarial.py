@@ -19,6 +19,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .device import training_device
 from .errors import DivergedError
 
 
@@ -95,7 +96,7 @@ def train_adversarial(
     identity: str = "",
     on_log: Callable[[dict[str, Any]], None] = lambda _row: None,
 ) -> AdversarialResult:
-    """Train `net` to reproduce what `draw` gives.
+    """Train `net` to reproduce what `draw` gives; both nets end on the CPU.
 
     Args:
         net: generator, images in -1..1 to images in -1..1.
@@ -111,6 +112,9 @@ def train_adversarial(
         DivergedError: a loss is not finite.
         CheckpointError: the checkpoint is of another run.
     """
+    device = training_device()
+    net.to(device)
+    discriminator.to(device)
     generator = torch.Generator().manual_seed(config.seed)
     pool = ImagePool(config.pool_size, generator)
     adam_g = torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=config.betas)
@@ -125,13 +129,13 @@ def train_adversarial(
             part.load_state_dict(state["parts"][name])
         mean, dead_steps, first = state["mean"], state["dead_steps"], state["step"] + 1
         generator.set_state(state["generator"])
-        pool.images = list(state["pool"])
+        pool.images = [image.to(device) for image in state["pool"]]
     started = time.monotonic()
     net.train()
     discriminator.train()
     for step in range(first, config.steps + 1):
-        real = draw(config.batch, generator).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        real = draw(config.batch, generator).to(device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             fake = net(real)
             judged = discriminator(fake)
         gan = fn.mse_loss(judged.float(), torch.ones_like(judged, dtype=torch.float32))
@@ -139,7 +143,7 @@ def train_adversarial(
         adam_g.zero_grad(set_to_none=True)
         torch.autograd.backward(gan + config.l1_weight * l1)
         adam_g.step()
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             on_real = discriminator(real).float()
             on_fake = discriminator(pool.exchange(fake.detach().float())).float()
         d_loss = (fn.mse_loss(on_real, torch.ones_like(on_real)) + fn.mse_loss(on_fake, torch.zeros_like(on_fake))) / 2
@@ -162,7 +166,8 @@ def train_adversarial(
             if log_path is not None:
                 with log_path.open("a") as handle:
                     handle.write(json.dumps(row) + "\n")
-    net.eval()
+    net.cpu().eval()
+    discriminator.cpu()
     result = AdversarialResult(
         l1=mean["l1"],
         d_loss=mean["d"],

@@ -17,6 +17,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .device import training_device
 from .errors import DivergedError
 from .face_pack import FacePack
 from .geometry import chance, uniform, view, warp_elastic
@@ -69,7 +70,8 @@ def train_face_swap(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    nets = _nets(config)
+    device = training_device()
+    nets = {name: net.to(device) for name, net in _nets(config).items()}
     generator_side = [*nets["encoder"].parameters(), *nets["a"].parameters(), *nets["b"].parameters()]
     adam_g = torch.optim.Adam(generator_side, lr=config.rate_g, betas=(0.5, 0.999), weight_decay=config.decay)
     adam_d = torch.optim.Adam([*nets["judge_a"].parameters(), *nets["judge_b"].parameters()], lr=config.rate_d, betas=(0.5, 0.999))
@@ -81,7 +83,7 @@ def train_face_swap(
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
         first, mean = state["step"] + 1, state["mean"]
-    eyes = eye_regions(config.size_px)
+    eyes = eye_regions(config.size_px).to(device)
     for net in nets.values():
         net.train()
     for step in range(first, config.steps + 1):
@@ -98,7 +100,7 @@ def train_face_swap(
             kept = {name: part.state_dict() for name, part in parts.items()}
             save_checkpoint(run_dir / "checkpoint.pt", {"key": key, "step": step, "parts": kept, "mean": mean})
     for net in nets.values():
-        net.eval()
+        net.cpu().eval()
     return Swapper(nets["encoder"], (nets["a"], nets["b"]), config.size_px), mean
 
 
@@ -140,19 +142,19 @@ def _step(
 ) -> dict[str, float]:
     adam_g, adam_d = adams
     lam = _beta(generator)
-    d_loss = torch.zeros(())
+    d_loss = torch.zeros((), device=eyes.device)
     for name, pack in zip("ab", people, strict=True):
-        warped, target = draw_faces(pack, config.batch, config, generator)
+        warped, target = (images.to(eyes.device) for images in draw_faces(pack, config.batch, config, generator))
         with torch.no_grad():
             _, rgb, composite, _, _ = _decoded(nets, name, warped, config)
         for fake in (composite, rgb):
             d_loss = d_loss + _judged(nets[f"judge_{name}"], lam * target + (1 - lam) * fake, warped, lam, config)
     _update(adam_d, d_loss)
-    total, logged = torch.zeros(()), dict.fromkeys(("l1", "gan", "mask"), 0.0)
+    total, logged = torch.zeros((), device=eyes.device), dict.fromkeys(("l1", "gan", "mask"), 0.0)
     for i, name in enumerate("ab"):
-        warped, target = draw_faces(people[i], config.batch, config, generator)
+        warped, target = (images.to(eyes.device) for images in draw_faces(people[i], config.batch, config, generator))
         alpha, rgb, composite, sides, code = _decoded(nets, name, warped, config)
-        gan = sum((_judged(nets[f"judge_{name}"], fake, warped, 1.0, config) for fake in (composite, rgb)), torch.zeros(()))
+        gan = sum((_judged(nets[f"judge_{name}"], fake, warped, 1.0, config) for fake in (composite, rgb)), torch.zeros_like(total))
         l1 = fn.l1_loss(rgb, target) + sum((fn.l1_loss(s, fn.interpolate(target, size=s.shape[-2:], mode="area")) for s in sides), 0.0)
         eye = fn.l1_loss(rgb * eyes, target * eyes) + sum((_slope(rgb, axis) - _slope(target, axis)).abs().mean() for axis in (2, 3))
         edge = sum(fn.l1_loss(_slope(rgb, axis), _slope(target, axis)) for axis in (2, 3))
@@ -172,7 +174,7 @@ def _decoded(
     nets: dict[str, nn.Module], name: str, warped: Tensor, config: FaceSwapConfig
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
     """Mask, face, composite, side outputs and code of warped faces decoded as identity `name`."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(warped.device.type, torch.bfloat16, enabled=config.bf16):
         code = nets["encoder"](warped)
         rgb, alpha, sides = nets[name](code)
     rgb, alpha = rgb.float(), alpha.float()
@@ -180,7 +182,7 @@ def _decoded(
 
 
 def _judged(judge: nn.Module, image: Tensor, warped: Tensor, target: float, config: FaceSwapConfig) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(warped.device.type, torch.bfloat16, enabled=config.bf16):
         score = judge(torch.cat([image, warped], 1))
     return fn.mse_loss(score.float(), torch.full_like(score, target, dtype=torch.float32))
 
@@ -193,11 +195,13 @@ def _mask_loss(alpha: Tensor, share: float, config: FaceSwapConfig) -> Tensor:
 
 def _crossed(nets: dict[str, nn.Module], name: str, code: Tensor, warped: Tensor, config: FaceSwapConfig, share: float) -> Tensor:
     """What the other decoder makes of these codes must pass its discriminator, and come back when cycled."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    with torch.autocast(warped.device.type, torch.bfloat16, enabled=config.bf16):
         rgb, alpha, _ = nets[name](code)
     rgb, alpha = rgb.float(), alpha.float()
     swapped = alpha * rgb + (1 - alpha) * warped
-    loss = config.gan_weight * _judged(nets[f"judge_{name}"], swapped, warped, 1.0, config) if share >= _CROSSED_FROM else torch.zeros(())
+    loss = (
+        config.gan_weight * _judged(nets[f"judge_{name}"], swapped, warped, 1.0, config) if share >= _CROSSED_FROM else warped.new_zeros(())
+    )
     if config.cycle_weight:
         _, again, _, _, _ = _decoded(nets, "a" if name == "b" else "b", swapped, config)
         loss = loss + config.cycle_weight * fn.l1_loss(again, warped)

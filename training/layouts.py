@@ -10,7 +10,9 @@ from typing import Final, Literal
 
 from .errors import DataError
 
-Layout = Literal["splits", "two_folders", "ffpp", "celebdf", "dfdc"]
+Layout = Literal["splits", "two_folders", "ffpp", "celebdf", "dfdc", "pictures"]
+REALS_ONLY: Final[Layout] = "pictures"
+"""Any pictures, all of them real, for recipes that need no fakes; never recognised, always asked for."""
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 VIDEO_SUFFIXES: Final = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 SPLIT_NAMES: Final = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
@@ -68,7 +70,8 @@ def recognise(root: Path) -> Layout:
         raise DataError(f"{root}: holds no picture and no video; give the folder that the data set was unpacked to")
     raise DataError(
         f"{root}: no known layout (folders {', '.join(sorted(names)[:8]) or 'none'}); expected train|valid|test with real and fake inside, "
-        "real and fake, FaceForensics++, Celeb-DF or DFDC; sort the files into real/ and fake/"
+        "real and fake, FaceForensics++, Celeb-DF or DFDC; sort the files into real/ and fake/, or, for a recipe that needs no fakes, "
+        "build a manifest with --layout pictures"
     )
 
 
@@ -86,7 +89,7 @@ def read_layout(root: Path, layout: Layout) -> tuple[Path, list[Item]]:
     if not items:
         raise DataError(f"{root}: no picture and no video found in layout {layout}; give the folder that the data set was unpacked to")
     labels = {item.label for item in items}
-    if len(labels) < 2:
+    if len(labels) < 2 and layout != REALS_ONLY:
         missing = "fake" if labels == {0} else "real"
         raise DataError(f"{root}: {len(items)} files, none of them {missing}; a detector needs both classes, look for the other folder")
     return root, items
@@ -167,12 +170,21 @@ def _dfdc(root: Path) -> Iterator[Item]:
             yield Item(file.relative_to(root).as_posix(), label, "dfdc", "dfdc" if label else "", (f"dfdc:{original}",))
 
 
+def _pictures(root: Path) -> Iterator[Item]:
+    """Whatever pictures lie below the folder; each is its own group, near-duplicates are joined later."""
+    for path in _media(root):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            name = path.relative_to(root).as_posix()
+            yield Item(name, 0, root.name, "", (name,))
+
+
 _READERS: Final[dict[Layout, Callable[[Path], Iterator[Item]]]] = {
     "splits": _splits,
     "two_folders": _two_folders,
     "ffpp": _ffpp,
     "celebdf": _celebdf,
     "dfdc": _dfdc,
+    "pictures": _pictures,
 }
 
 

@@ -21,6 +21,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .device import training_device
 from .errors import ConfigError, DivergedError
 from .optimisers import at_worst_neighbour, new_optimiser
 from .run_key import described
@@ -105,7 +106,7 @@ def train_supervised(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
     net = net.to(memory_format=torch.channels_last).to(device)
     averaged = copy.deepcopy(net).requires_grad_(False)
     optimiser = new_optimiser(net, config)

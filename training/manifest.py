@@ -23,7 +23,7 @@ from detect_core.faces.detect import FaceDetector
 
 from .errors import DataError
 from .face_pack import PACK_MARGIN
-from .layouts import Item, Layout, read_layout, recognise
+from .layouts import REALS_ONLY, Item, Layout, read_layout, recognise
 from .near_duplicates import near_pairs, perceptual_hash
 from .simulators.face_swap import CANONICAL
 from .splits import assign
@@ -81,7 +81,8 @@ def build_manifest(
     hashed = [i for i, (_, found) in enumerate(pairs) if found["phash"]]
     near = [(hashed[i], hashed[j]) for i, j in near_pairs([int(pairs[i][1]["phash"], 16) for i in hashed])]
     near += _equal_files([found["sha256"] for _, found in pairs])
-    placed = assign([item for item, _ in pairs], near, seed=options.seed, drop_leaks=options.drop_leaks)
+    labels = (0,) if layout == REALS_ONLY else (0, 1)
+    placed = assign([item for item, _ in pairs], near, seed=options.seed, drop_leaks=options.drop_leaks, labels=labels)
     found_of = {item.file: found for item, found in pairs}
     rows = [_row(item, group, found_of[item.file]) for item, group in zip(placed.items, placed.groups, strict=True)]
     out.parent.mkdir(parents=True, exist_ok=True)

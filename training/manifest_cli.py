@@ -19,8 +19,10 @@ console = Console()
 def build(
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     out: Annotated[Path, typer.Option(help="CSV to write; its summary lands beside it.")],
-    layout: Annotated[str, typer.Option(help="splits, two_folders, ffpp, celebdf or dfdc; recognised by default.")] = "",
-    whole: Annotated[bool, typer.Option(help="Pictures are aligned face crops: look for no face.")] = False,
+    layout: Annotated[
+        str, typer.Option(help="splits, two_folders, ffpp, celebdf, dfdc, or pictures (any, all real); recognised by default.")
+    ] = "",
+    whole: Annotated[bool, typer.Option(help="Take pictures whole (aligned face crops, or no faces at all): look for no face.")] = False,
     resplit: Annotated[bool, typer.Option(help="Forget the splits that the data set gives.")] = False,
     drop_unusable: Annotated[bool, typer.Option(help="Leave out broken and faceless files, and record them.")] = False,
     drop_leaks: Annotated[bool, typer.Option(help="Leave out training files that share something with held-out ones.")] = False,

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from detect_core.nets.dcgan import Discriminator32, Discriminator64, Generator32, Generator64
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .device import training_device
 from .errors import DivergedError
 from .face_pack import FacePack
 from .geometry import random_views
@@ -28,6 +29,8 @@ from .recipe import OnLog
 NZ = 100
 _GRID = 8
 _CHECKPOINT_EPOCHS = 2
+_LOGGED: Final = ("d_loss", "g_loss", "d_real", "d_fake", "g_gradient", "d_gradient")
+"""Means over an epoch; the gradient norms are of each net's own loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def train_noise_gan(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    net, judge = _nets(config)
+    device = training_device()
+    net, judge = (part.to(device) for part in _nets(config))
     adam = {"betas": (0.5, 0.999), "lr": config.learning_rate}
     adam_g, adam_d = torch.optim.Adam(net.parameters(), **adam), torch.optim.Adam(judge.parameters(), **adam)  # type: ignore[arg-type]
     fixed = torch.randn(_GRID * _GRID, NZ, generator=torch.Generator().manual_seed(config.seed))
@@ -92,14 +96,14 @@ def train_noise_gan(
     if state is not None:
         for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
-        rows = [tuple(row) for row in state["rows"]]
+        rows = [(*row, *[math.nan] * (len(_LOGGED) + 1 - len(row))) for row in state["rows"]]  # older runs kept no gradient norms
     started = time.monotonic()
     for epoch in range(len(rows) + 1, config.epochs + 1):
-        sums = np.zeros(4)
+        sums = np.zeros(len(_LOGGED))
         torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout draws from the global generator
         for step in range(steps):
             generator = step_generator(config.seed, epoch * 100_000 + step)
-            sums += _step(net, judge, adam_g, adam_d, _draw(pack, config, generator), generator)
+            sums += _step(net, judge, adam_g, adam_d, _draw(pack, config, generator).to(device), generator).cpu().double().numpy()
         means = sums / steps
         if not np.isfinite(means).all():
             raise DivergedError(f"DCGAN losses in epoch {epoch} are {means.tolist()}; lower the learning rate")
@@ -107,19 +111,20 @@ def train_noise_gan(
         if epoch % _CHECKPOINT_EPOCHS == 0 or epoch == config.epochs:
             kept = {name: part.state_dict() for name, part in parts.items()}
             save_checkpoint(run_dir / "checkpoint.pt", {"key": key, "parts": kept, "rows": [list(row) for row in rows]})
-        names = ("d_loss", "g_loss", "d_real", "d_fake")
         on_log(
             {
                 "epoch": epoch,
-                **{n: round(float(v), 4) for n, v in zip(names, means, strict=True)},
+                **{n: round(float(v), 4) for n, v in zip(_LOGGED, means, strict=True)},
                 "seconds": round(time.monotonic() - started, 1),
             }
         )
         if epoch % config.grid_every == 0 or epoch == config.epochs:
             save_grid(net, fixed, run_dir / f"grid_{epoch:04d}.png")
     text = "\n".join(",".join(f"{value:.6g}" for value in row) for row in rows)
-    (run_dir / "losses.csv").write_text(f"epoch,d_loss,g_loss,d_real,d_fake\n{text}\n")
-    draw_losses(rows, run_dir / "losses.png")
+    (run_dir / "losses.csv").write_text(f"epoch,{','.join(_LOGGED)}\n{text}\n")
+    draw_series(rows, run_dir / "losses.png", columns=(1, 2), ylabel="loss")
+    draw_series(rows, run_dir / "gradients.png", columns=(6, 5), ylabel="gradient norm")
+    net, judge = net.cpu(), judge.cpu()
     save_file({k: v.contiguous() for k, v in net.state_dict().items()}, run_dir / "generator.safetensors")
     return net.eval(), judge.eval(), _judged(net, pack, config, rows, run_dir)
 
@@ -136,15 +141,15 @@ def save_grid(net: nn.Module, noise: Tensor, path: Path) -> None:
     """8 x 8 samples of one fixed noise, so that epochs can be compared."""
     net.eval()
     with torch.inference_mode():
-        images = ((net(noise) + 1) / 2).clamp(0, 1)
+        images = ((net(noise.to(next(net.parameters()).device)) + 1) / 2).clamp(0, 1).cpu()
     net.train()
     rows = [torch.cat(list(images[i * _GRID : (i + 1) * _GRID]), 2) for i in range(_GRID)]
     pixels = (torch.cat(rows, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
 
 
-def draw_losses(rows: list[tuple[float, ...]], path: Path) -> None:
-    """Loss curves of both nets."""
+def draw_series(rows: list[tuple[float, ...]], path: Path, *, columns: tuple[int, int], ylabel: str) -> None:
+    """Two columns over the epochs: the discriminator's and the generator's. Norms span decades, losses do not."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -152,9 +157,11 @@ def draw_losses(rows: list[tuple[float, ...]], path: Path) -> None:
 
     table = np.array(rows)
     figure, axes = plt.subplots(figsize=(6, 3.5))
-    axes.plot(table[:, 0], table[:, 1], label="discriminator")
-    axes.plot(table[:, 0], table[:, 2], label="generator")
-    axes.set(xlabel="epoch", ylabel="loss")
+    for column, name in zip(columns, ("discriminator", "generator"), strict=True):
+        axes.plot(table[:, 0], table[:, column], label=name)
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    if "norm" in ylabel and np.nanmin(table[:, columns], initial=np.inf) > 0:
+        axes.set_yscale("log")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
@@ -195,21 +202,30 @@ def _draw(pack: FacePack, config: NoiseGanConfig, generator: Generator) -> Tenso
 
 def _step(
     net: nn.Module, judge: nn.Module, adam_g: torch.optim.Optimizer, adam_d: torch.optim.Optimizer, real: Tensor, generator: Generator
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """One update of each; returns both losses, D(x) and D(G(z))."""
+) -> Tensor:
+    """One update of each on the device of `real`; returns the `_LOGGED` figures of the step."""
     batch = len(real)
-    ones, zeros = torch.ones(batch), torch.zeros(batch)
-    fake = net(torch.randn(batch, NZ, generator=generator))
+    ones, zeros = real.new_ones(batch), real.new_zeros(batch)
+    fake = net(torch.randn(batch, NZ, generator=generator).to(real.device))
     on_real, on_fake = judge(real), judge(fake.detach())
     d_loss = bce(on_real, ones) + bce(on_fake, zeros)
     adam_d.zero_grad(set_to_none=True)
     torch.autograd.backward(d_loss)
+    d_gradient = gradient_norm(judge)
     adam_d.step()
     g_loss = bce(judge(fake), ones)
     adam_g.zero_grad(set_to_none=True)
     torch.autograd.backward(g_loss)
+    g_gradient = gradient_norm(net)
     adam_g.step()
-    return np.array([d_loss.item(), g_loss.item(), torch.sigmoid(on_real).mean().item(), torch.sigmoid(on_fake).mean().item()])
+    return torch.stack([d_loss, g_loss, torch.sigmoid(on_real).mean(), torch.sigmoid(on_fake).mean(), g_gradient, d_gradient]).detach()
+
+
+def gradient_norm(net: nn.Module) -> Tensor:
+    """2-norm of all gradients that `net` holds."""
+    norms = [torch.linalg.vector_norm(p.grad) for p in net.parameters() if p.grad is not None]
+    length: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return length
 
 
 def _judged(net: nn.Module, pack: FacePack, config: NoiseGanConfig, rows: list[tuple[float, ...]], run_dir: Path) -> NoiseGanResult:
@@ -217,7 +233,7 @@ def _judged(net: nn.Module, pack: FacePack, config: NoiseGanConfig, rows: list[t
     samples = sample(net, count, seed=config.seed + 1)
     reals = (_draw(pack.take(range(count)), NoiseGanConfig(size_px=config.size_px, batch=count), step_generator(1, 1)) + 1) / 2
     table = np.array(rows)
-    _, d_loss, g_loss, d_real, d_fake = rows[-1]
+    _, d_loss, g_loss, d_real, d_fake, _, _ = rows[-1]
     result = NoiseGanResult(
         d_loss=d_loss,
         g_loss=g_loss,

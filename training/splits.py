@@ -27,7 +27,9 @@ class Assigned:
     """(file, why) of items that stand between two splits."""
 
 
-def assign(items: Sequence[Item], near: Sequence[tuple[int, int]], *, seed: int = 0, drop_leaks: bool = False) -> Assigned:
+def assign(
+    items: Sequence[Item], near: Sequence[tuple[int, int]], *, seed: int = 0, drop_leaks: bool = False, labels: Sequence[int] = (0, 1)
+) -> Assigned:
     """Give every item a split.
 
     Splits that the data set gives are kept and checked. Otherwise connected items (same identity, near-duplicates) go to
@@ -39,6 +41,7 @@ def assign(items: Sequence[Item], near: Sequence[tuple[int, int]], *, seed: int 
         near: index pairs of near-duplicates.
         seed: another one gives other splits.
         drop_leaks: leave out training items that share something with a held-out one, instead of refusing.
+        labels: classes that every split must hold.
 
     Raises:
         LeakError: given splits share an identity or a near-duplicate.
@@ -56,7 +59,7 @@ def assign(items: Sequence[Item], near: Sequence[tuple[int, int]], *, seed: int 
             else _by_component(items, roots, seed)
         )
     counts = Counter((item.split, item.label) for item in out.items)
-    missing = [f"{split} {'fake' if label else 'real'}" for split in SHARES for label in (0, 1) if not counts[split, label]]
+    missing = [f"{split} {'fake' if label else 'real'}" for split in SHARES for label in labels if not counts[split, label]]
     if missing:
         raise DataError(f"after splitting there is no {', no '.join(missing)} file; give more people, or another --seed")
     return out

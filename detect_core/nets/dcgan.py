@@ -33,10 +33,14 @@ class Discriminator64(nn.Module):
         ndf: channels of the first layer.
         outputs: 1, or 2 as the AutoGAN study had; the second minus the first is the logit then.
         first_norm: batch norm after the first convolution, as the AutoGAN study had.
+        legacy_softmax_sigmoid: the AutoGAN study's head, for study only: two outputs, each through a sigmoid before the
+            cross-entropy. The logit then lies in -1..1, and no training brings the loss below ln(1 + 1/e) = 0.313.
     """
 
-    def __init__(self, ndf: int = 64, outputs: Literal[1, 2] = 1, first_norm: bool = False) -> None:
+    def __init__(self, ndf: int = 64, outputs: Literal[1, 2] = 1, first_norm: bool = False, legacy_softmax_sigmoid: bool = False) -> None:
         super().__init__()
+        self.legacy_softmax_sigmoid = legacy_softmax_sigmoid
+        outputs = 2 if legacy_softmax_sigmoid else outputs
         layers: list[nn.Module] = [nn.Conv2d(3, ndf, 4, 2, padding=1, bias=False)]
         if first_norm:
             layers.append(nn.BatchNorm2d(ndf))
@@ -57,6 +61,8 @@ class Discriminator64(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         out = self.head(self.features(x_BCHW)).flatten(1)
+        if self.legacy_softmax_sigmoid:
+            out = out.sigmoid()
         return cast("Tensor", out[:, 0] if out.shape[1] == 1 else out[:, 1] - out[:, 0])
 
 

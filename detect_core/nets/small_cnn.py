@@ -7,7 +7,7 @@ norm between two convolutions, which mixes their statistics.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,22 +61,46 @@ class Cnn6(Cnn5):
         super().__init__(num_blocks=6)
 
 
-class CnnS0(SmallNet):
-    """AutoGAN study's CNN, `x` (B, 3, 64, 64): Conv7 and Conv3 of 16 channels. 16,417 parameters (28,082 with its two outputs)."""
+class Reused(nn.Module):
+    """Runs a module that stands elsewhere in the net, and owns nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__()
+        self._other = (other,)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return cast("Tensor", self._other[0](x_BCHW))
+
+
+class CnnS0(SmallNet):
+    """AutoGAN study's CNN, `x` (B, 3, 64, 64): Conv7 and Conv3 of 16 channels.
+
+    16,417 parameters; 28,082 with two outputs as in the study, and 28,050 with its shared norm as well.
+
+    Args:
+        outputs: 1, or 2 as the study had; the second minus the first is the logit then.
+        legacy_shared_bn: one batch norm after both convolutions, the study's defect, for study only: its running
+            statistics are a mixture that fits neither, so that the net in use is another one than in training.
+    """
+
+    def __init__(self, outputs: Literal[1, 2] = 1, legacy_shared_bn: bool = False) -> None:
+        norm = nn.BatchNorm2d(16)
         layers = [
             nn.Conv2d(3, 16, 7),
-            nn.BatchNorm2d(16),
+            norm,
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(16, 16, 3),
-            nn.BatchNorm2d(16),
+            Reused(norm) if legacy_shared_bn else nn.BatchNorm2d(16),
             nn.ReLU(),
             nn.Flatten(),
             nn.Dropout(0.25),
         ]
-        super().__init__(layers, nn.Linear(16 * 27 * 27, 1))
+        super().__init__(layers, nn.Linear(16 * 27 * 27, outputs))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        out: Tensor = self.head(self.embed(x_BCHW))
+        return out[:, 0] if out.shape[1] == 1 else out[:, 1] - out[:, 0]
 
 
 class CnnS4(SmallNet):

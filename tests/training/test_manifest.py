@@ -233,6 +233,30 @@ def test_whole_pictures_are_packed_as_they_are(tmp_path):
     assert np.abs(packed.astype(int) - expected.astype(int)).mean() < 3
 
 
+def test_any_folder_of_pictures_is_taken_as_real_when_that_is_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        draw(tmp_path / "dogs" / f"{i % 3}" / f"{i}.png", rng)
+    with pytest.raises(DataError, match="--layout pictures"):
+        build(tmp_path / "dogs", tmp_path / "m.csv", whole=True)
+    summary = build(tmp_path / "dogs", tmp_path / "m.csv", whole=True, layout="pictures")
+    assert summary["rows"] == 24
+    assert set(summary["counts"]) == {"train real", "valid real", "test real"}
+    pack = read_manifest(tmp_path / "m.csv")
+    assert {row.label for row in pack.rows} == {0}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no picture and no video"):
+        build(tmp_path / "empty", tmp_path / "m.csv", whole=True, layout="pictures")
+
+
+def test_a_class_that_cannot_be_used_is_missed_in_every_other_layout(tmp_path):
+    root = two_folders(tmp_path / "set")
+    for path in (root / "fake").iterdir():
+        path.write_bytes(b"torn")
+    with pytest.raises(DataError, match="no train fake"):
+        build(root, tmp_path / "m.csv", whole=True, drop_unusable=True)
+
+
 def test_near_duplicates_end_up_on_one_side(tmp_path):
     root = two_folders(tmp_path / "set")
     for i in range(8):

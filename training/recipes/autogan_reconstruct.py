@@ -83,6 +83,13 @@ _ALL = (
     _recipe("autogan_reconstruct", "autoencoder with adversarial loss on real faces: one residual block, nearest upsampling as published"),
     _recipe("autogan_reconstruct_n4", "four residual blocks, the study's larger one", num_blocks=4),
     _recipe("autogan_reconstruct_transposed", "transposed convolutions (Zhang et al. 2019)", upsampler="transposed"),
+    _recipe("autogan_reconstruct_transposed_k4", "transposed convolutions with a kernel of 4", upsampler="transposed_k4"),
+    _recipe(
+        "autogan_reconstruct_n9",
+        "nine residual blocks and transposed convolutions, the generator of Zhang et al. 2019",
+        upsampler="transposed",
+        num_blocks=9,
+    ),
     _recipe("autogan_reconstruct_pixelshuffle", "pixel shuffle", upsampler="pixelshuffle"),
     _recipe("autogan_reconstruct_bilinear", "bilinear upsampling and convolution", upsampler="bilinear"),
 )

@@ -39,6 +39,14 @@ _ALL: Final = (
     *_pair("autogan_alexnet", "AlexNet", _ALEXNET, 10_000),
     *_pair("autogan_cnn", "the study's two-layer CNN", _CNN, 20_000),
     study_recipe(
+        "autogan_cnn_legacy",
+        _STUDY,
+        "the study's CNN with its defect: one batch norm behind both convolutions, two outputs",
+        replace(_CNN, net_options='{"outputs": 2, "legacy_shared_bn": true}'),
+        smoke={},
+        gpu={"steps": 20_000},
+    ),
+    study_recipe(
         "autogan_alexnet224",
         _STUDY,
         "AlexNet in its own layout at 224 px, raw pictures",
@@ -77,6 +85,17 @@ _ALL: Final = (
         replace(_SPECTRUM, net_options='{"depth": 34}', steps=120, batch=16),
         smoke={"size_px": 32, "batch": 4},
         gpu={"steps": 8000, "size_px": 224},
+    ),
+    *(
+        study_recipe(
+            f"autogan_spectrum_{band}",
+            _STUDY,
+            f"the same on the {band} band of the spectrum alone",
+            replace(_SPECTRUM, net_options=f'{{"band": "{band}"}}'),
+            smoke={"size_px": 32},
+            gpu={"steps": 8000},
+        )
+        for band in ("low", "mid", "high")
     ),
 )
 

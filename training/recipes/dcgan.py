@@ -4,16 +4,51 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
+from typing import Final
 
-from ..noise_gan import NoiseGanConfig, train_noise_gan
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..classify import logits_of
+from ..face_pack import FacePack
+from ..geometry import view
+from ..metrics import auc
+from ..noise_gan import NoiseGanConfig, sample, train_noise_gan
 from ..recipe import Context, Outcome, Recipe
+
+_MOST: Final = 600
+"""Held-out faces of each class that the discriminator is shown."""
 
 
 def run(context: Context) -> Outcome:
     """Train on real faces; the fixed-noise grids, loss curves and scores land in the run folder."""
-    _, _, result = train_noise_gan(context.material.reals("train"), context.settings, context.run_dir, on_log=context.on_log)
-    metrics = {name: value for name, value in asdict(result).items() if not (isinstance(value, float) and math.isnan(value))}
-    return Outcome(metrics, artefacts=("generator.safetensors", "losses.csv", "losses.png"))
+    maker, judge, result = train_noise_gan(context.material.reals("train"), context.settings, context.run_dir, on_log=context.on_log)
+    metrics: dict[str, float | str | bool] = {
+        name: value for name, value in asdict(result).items() if not (isinstance(value, float) and math.isnan(value))
+    }
+    metrics |= judged_held_out(context.material.faces, context.settings, maker, judge)
+    return Outcome(metrics, artefacts=("generator.safetensors", "losses.csv", "losses.png", "gradients.png"))
+
+
+def judged_held_out(faces: FacePack, config: NoiseGanConfig, maker: nn.Module, judge: nn.Module) -> dict[str, float]:
+    """The discriminator as a detector: AUC of held-out reals against new samples, and against labelled fakes where there are any."""
+    reals, fakes = (faces.where(split="test", label=label) for label in (0, 1))
+    if not len(reals):
+        return {}
+    on_reals = -logits_of(judge, _seen(reals, config))  # a discriminator says how real a picture is
+    others = {"samples": 2 * sample(maker, min(_MOST, len(reals)), seed=config.seed + 2) - 1}
+    if len(fakes):
+        others["labelled_fakes"] = _seen(fakes, config)
+    out = {}
+    for name, images in others.items():
+        scores = np.concatenate([-logits_of(judge, images), on_reals])
+        out[f"discriminator_auc_{name}"] = round(auc(scores, [1] * len(images) + [0] * len(on_reals)), 4)
+    return out
+
+
+def _seen(pack: FacePack, config: NoiseGanConfig) -> Tensor:
+    return 2 * view(pack, torch.arange(min(_MOST, len(pack))), size_px=config.size_px, margin=1.25)[0] - 1
 
 
 def _recipe(name: str, summary: str, gpu: NoiseGanConfig) -> Recipe:

@@ -6,7 +6,8 @@ catch a generator that learns to fool it. Both are then measured on a generator 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from detect_core.nets.dcgan import Discriminator64, Generator64
 
 from ..autogan_bank import AutoGanConfig, train_autogan
 from ..classify import logits_of, measured
+from ..device import training_device
 from ..errors import DivergedError
 from ..face_pack import FacePack
 from ..geometry import random_views, view
 from ..loop import step_generator
 from ..noise_gan import NZ
 from ..recipe import Context, Outcome, Recipe
+from ..run_key import ADDED_LATER
 from ..simulators.blends import reconstruct
 
 SIZE_PX = 64
@@ -42,6 +45,8 @@ class Settings:
     autogan_steps: int = 600
     autogan_ngf: int = 16
     bf16: bool = True
+    legacy_softmax_sigmoid: bool = field(default=False, metadata=ADDED_LATER)
+    """The study's own head: two outputs, each through a sigmoid before the cross-entropy, which can then not fall below 0.313."""
 
 
 def run(context: Context) -> Outcome:
@@ -77,23 +82,24 @@ def run(context: Context) -> Outcome:
 
 def _train(pack: FacePack, autogan: AutoGan, s: Settings, *, seed: int, adversarial: bool) -> nn.Module:
     torch.manual_seed(seed)
-    judge = Discriminator64(s.width, first_norm=True)
-    maker = Generator64(NZ, s.width)
+    device = training_device()
+    judge = Discriminator64(s.width, first_norm=True, legacy_softmax_sigmoid=s.legacy_softmax_sigmoid).to(device)
+    maker = Generator64(NZ, s.width).to(device)
     adam_d, adam_g = (torch.optim.Adam(net.parameters(), lr=s.learning_rate, betas=(0.5, 0.999)) for net in (judge, maker))
     for step in range(s.steps):
         generator = step_generator(seed, step)
         real, fake = _pair(pack, autogan, s.batch // 2, generator)
-        images, labels = torch.cat([fake, real]), torch.cat([torch.ones(len(fake)), torch.zeros(len(real))])
+        images, labels = torch.cat([fake, real]).to(device), torch.cat([torch.ones(len(fake)), torch.zeros(len(real))]).to(device)
         loss = bce(judge(images), labels)
-        made = maker(torch.randn(s.batch, NZ, generator=generator)) if adversarial else None
+        made = maker(torch.randn(s.batch, NZ, generator=generator).to(device)) if adversarial else None
         if made is not None:
-            loss = loss + bce(judge(made.detach()), torch.ones(len(made)))
+            loss = loss + bce(judge(made.detach()), labels.new_ones(len(made)))
         if not torch.isfinite(loss):
             raise DivergedError(f"loss at step {step} is {loss.item()}; lower the learning rate")
         _update(adam_d, loss)
         if made is not None:
-            _update(adam_g, bce(judge(made), torch.zeros(len(made))))  # the maker wants to be called real
-    return judge.eval()
+            _update(adam_g, bce(judge(made), labels.new_zeros(len(made))))  # the maker wants to be called real
+    return judge.cpu().eval()
 
 
 def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -118,16 +124,25 @@ def _signed(images: Tensor) -> Tensor:
     return 2 * images - 1
 
 
+_PRESETS: Final = {
+    "smoke": Settings(steps=4, batch=8, width=8, seeds=2, autogan_steps=4, autogan_ngf=4),
+    "cpu": Settings(),
+    "gpu": Settings(steps=4000, batch=128, width=64, seeds=5, autogan_steps=10_000, autogan_ngf=64),
+}
+
 RECIPES = {
     "dcgan_classifier": Recipe(
         name="dcgan_classifier",
         study="AutoGAN study",
         summary="adversarially trained discriminator against its plain twin on an unseen generator",
-        presets={
-            "smoke": Settings(steps=4, batch=8, width=8, seeds=2, autogan_steps=4, autogan_ngf=4),
-            "cpu": Settings(),
-            "gpu": Settings(steps=4000, batch=128, width=64, seeds=5, autogan_steps=10_000, autogan_ngf=64),
-        },
+        presets=_PRESETS,
         run=run,
-    )
+    ),
+    "dcgan_classifier_legacy": Recipe(
+        name="dcgan_classifier_legacy",
+        study="AutoGAN study",
+        summary="the same with the study's defect: sigmoids in front of the cross-entropy, which squash the gradients",
+        presets={name: replace(preset, legacy_softmax_sigmoid=True) for name, preset in _PRESETS.items()},
+        run=run,
+    ),
 }

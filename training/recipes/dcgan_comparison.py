@@ -51,22 +51,24 @@ def run(context: Context) -> Outcome:
 
 
 def draw_sheet(folders: dict[str, Path], path: Path) -> None:
-    """One row per variant: its last grid and its loss curves."""
+    """One row per variant: its last grid, its loss curves and its gradient norms."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(len(folders), 2, figsize=(7.5, 3 * len(folders)), squeeze=False)
-    for (left, right), (name, folder) in zip(panels, folders.items(), strict=True):
+    figure, panels = plt.subplots(len(folders), 3, figsize=(11, 3 * len(folders)), squeeze=False)
+    for (left, middle, right), (name, folder) in zip(panels, folders.items(), strict=True):
         left.imshow(plt.imread(sorted(folder.glob("grid_*.png"))[-1]))
         left.set_title(name, fontsize=9)
         left.axis("off")
         table = np.atleast_2d(np.loadtxt(folder / "losses.csv", delimiter=",", skiprows=1))
-        right.plot(table[:, 0], table[:, 1], label="discriminator")
-        right.plot(table[:, 0], table[:, 2], label="generator")
-        right.set(xlabel="epoch", ylabel="loss")
-        right.legend(fontsize=7)
+        for panel, columns, ylabel in ((middle, (1, 2), "loss"), (right, (6, 5), "gradient norm")):
+            for column, who in zip(columns, ("discriminator", "generator"), strict=True):
+                panel.plot(table[:, 0], table[:, column], label=who)
+            panel.set(xlabel="epoch", ylabel=ylabel)
+            panel.legend(fontsize=7)
+        right.set_yscale("log")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from ..schedule import Optimiser
 from ..study_data import ClassifySettings
 from .presets import study_recipe
 
@@ -17,6 +18,7 @@ _BASE: Final = ClassifySettings(net="cnn_s4", net_options='{"size_px": 96}', siz
 _XCEPTION: Final = ClassifySettings(net="xception", size_px=128, steps=60, batch=8, optimiser="sgd", learning_rate=0.01, augment=0.3)
 _FULL: Final = {"size_px": 224, "steps": 10_000, "warmup_head_steps": 400, "patience": 3}
 _SMOKE: Final = {"size_px": 48, "batch": 4}
+_CNN_ROWS: Final[tuple[tuple[Optimiser, str], ...]] = (("nadam", "Nadam"), ("sgd", "SGD"))
 
 _ALL: Final = (
     study_recipe(
@@ -26,6 +28,17 @@ _ALL: Final = (
         replace(_BASE, learning_rate=0.01),
         smoke={"size_px": 48, "net_options": '{"size_px": 48}'},
         gpu={"size_px": 224, "net_options": '{"size_px": 224}', "steps": 2500},
+    ),
+    *(
+        study_recipe(
+            f"cnn_baseline_{optimiser}",
+            _STUDY,
+            f"the same with {shown} at 0.01, a row of the study's table",
+            replace(_BASE, optimiser=optimiser, learning_rate=0.01),
+            smoke={"size_px": 48, "net_options": '{"size_px": 48}'},
+            gpu={"size_px": 224, "net_options": '{"size_px": 224}', "steps": 2500},
+        )
+        for optimiser, shown in _CNN_ROWS
     ),
     study_recipe(
         "cnn_baseline_fixed",
