@@ -46,9 +46,9 @@ def on_gpu(monkeypatch):
 def test_the_fake_gpu_refuses_tensors_of_the_cpu(on_gpu):
     net = nn.Linear(3, 2).to(GPU)
     assert net.weight.device == GPU
-    with pytest.raises(RuntimeError, match="same device|different devices"):
+    with pytest.raises(RuntimeError, match=r"same device|different devices"):
         net(torch.zeros(1, 3))
-    with pytest.raises(RuntimeError, match="same device|different devices"):
+    with pytest.raises(RuntimeError, match=r"same device|different devices"):
         _ = torch.zeros(2, device=GPU) + torch.zeros(2)
 
 
