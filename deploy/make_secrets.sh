@@ -3,7 +3,8 @@
 # The folder is yours alone (0700). The files in it are readable, because each container reads them as a user of its own.
 set -eu
 
-folder=${1:-$(dirname "$0")/secrets}
+deploy=$(cd "$(dirname "$0")" && pwd)
+folder=${1:-$deploy/secrets}
 mkdir -p "$folder"
 chmod 0700 "$folder"
 cd "$folder"
@@ -18,11 +19,20 @@ keep() {
 }
 
 keep ledger_password "$(random 24)"
-keep broker_password "$(random 24)"
 keep grafana_password "$(random 12)"
 keep ledger_url "postgresql+psycopg://veriframe:$(cat ledger_password)@ledger:5432/veriframe"
-keep broker_url "redis://:$(cat broker_password)@broker:6379/0"
-keep broker_exporter "{\"redis://broker:6379\": \"$(cat broker_password)\"}"
+
+# one user of the broker per role; broker_users holds hashes only and follows deploy/broker/users.acl
+cp "$deploy/broker/users.acl" broker_users.new
+for role in producer api ingest janitor worker exporter; do
+    keep "broker_password_$role" "$(random 24)"
+    keep "broker_url_$role" "redis://$role:$(cat "broker_password_$role")@broker:6379/0"
+    hash=$(printf '%s' "$(cat "broker_password_$role")" | sha256sum | cut -d' ' -f1)
+    sed -i "s/#$(echo "$role" | tr '[:lower:]' '[:upper:]')_SHA256/#$hash/" broker_users.new
+done
+chmod 0444 broker_users.new
+mv -f broker_users.new broker_users
+keep broker_exporter "{\"redis://exporter@broker:6379\": \"$(cat broker_password_exporter)\"}"
 
 # signs the sessions of the review pages
 keep web_secret "$(random 32)"

@@ -102,8 +102,13 @@ def require_no_eviction(client: redis.Redis) -> None:
         )
 
 
-def access_problems(client: redis.Redis, url: str) -> list[str]:
+def access_problems(client: redis.Redis, url: str, *, is_private: bool = False) -> list[str]:
     """What is open about the way to the broker: clear text, no password, everybody's user, unchecked certificates.
+
+    Args:
+        client: a connection to it.
+        url: how it is reached.
+        is_private: nobody else is on the network, so clear text is no problem.
 
     Raises:
         BrokerUnavailableError: the broker cannot be reached.
@@ -112,7 +117,7 @@ def access_problems(client: redis.Redis, url: str) -> list[str]:
     if parts.scheme in ("unix", "redis+socket"):
         return []  # the file system guards it
     problems = []
-    if parts.scheme != "rediss" and parts.hostname not in _LOOPBACK:
+    if parts.scheme != "rediss" and parts.hostname not in _LOOPBACK and not is_private:
         problems.append("the connection is in clear text: use rediss://")
     if "ssl_cert_reqs=none" in parts.query.lower():
         problems.append("the broker's certificate is not checked: leave ssl_cert_reqs out")
@@ -128,13 +133,13 @@ def access_problems(client: redis.Redis, url: str) -> list[str]:
     return problems
 
 
-def check_access(client: redis.Redis, url: str, *, strict: bool) -> None:
+def check_access(client: redis.Redis, url: str, *, strict: bool, is_private: bool = False) -> None:
     """Say loudly, or refuse, when the way to the broker is open.
 
     Raises:
         BrokerPolicyError: something is open and `strict` is on.
     """
-    problems = access_problems(client, url)
+    problems = access_problems(client, url, is_private=is_private)
     if problems and strict:
         raise BrokerPolicyError("VERIFRAME_BROKER_STRICT refuses this broker: " + "; ".join(problems))
     for problem in problems:

@@ -230,7 +230,7 @@ def run_worker(
     client = connect(broker_url)
     wait_for(client, seconds=60.0)
     require_no_eviction(client)
-    check_access(client, broker_url, strict=settings.broker_strict)
+    check_access(client, broker_url, strict=settings.broker_strict, is_private=settings.broker_private_network)
     ledger = ledger or Ledger.open(
         settings.resolved_ledger_url, sqlite_synchronous=settings.sqlite_synchronous, pool_size=settings.concurrency + 2
     )

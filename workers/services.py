@@ -68,7 +68,7 @@ def open_control(settings: Settings, *, broker_url: str, wait_seconds: float = 6
     try:
         wait_for(client, seconds=wait_seconds)
         require_no_eviction(client)
-        check_access(client, broker_url, strict=settings.broker_strict)
+        check_access(client, broker_url, strict=settings.broker_strict, is_private=settings.broker_private_network)
         ledger = ledger or Ledger.open(settings.resolved_ledger_url, sqlite_synchronous=settings.sqlite_synchronous)
         metrics = Metrics()
         metrics.prepare_control()

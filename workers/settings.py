@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     broker_strict: bool = Field(
         False, description="Refuse to start on a broker without TLS (beyond this machine), password or a user of its own; else warn"
     )
+    broker_private_network: bool = Field(
+        False, description="Nobody else is on the network to the broker, as in docker-compose.yml: clear text counts as no problem there"
+    )
     embedded_broker_port: int = Field(0, ge=0, le=65535, description="TCP port of the embedded broker on 127.0.0.1; 0 = unix socket only")
     embedded_broker_memory_bytes: int = Field(256 * 1024**2, gt=0, description="maxmemory of the embedded broker; it refuses, never evicts")
     ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; None = SQLite in the state folder")

@@ -15,7 +15,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.integration.servers import free_port
-from workers.broker import connect, require_no_eviction, wait_for
+from workers.broker import check_access, connect, require_no_eviction, wait_for
 from workers.cli import app
 from workers.embedded import server_binary
 from workers.errors import BrokerUnavailableError
@@ -25,6 +25,7 @@ from workers.web.auth import parse_keys
 
 ONE_SHOT = {"migrate", "objects-volume"}
 WITHOUT_A_SHELL = {"broker-exporter"}
+BROKER_USERS = ["producer", "api", "ingest", "janitor", "worker", "exporter"]
 OURS = {"api", "ingest", "janitor", "worker", "worker-gpu", "migrate"}
 
 
@@ -109,8 +110,13 @@ def test_secrets_are_made_once_and_fit_each_other(compose, made_secrets, monkeyp
     assert set(compose["secrets"]) <= set(texts)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert texts["ledger_password"] in texts["ledger_url"]
-    assert texts["broker_password"] in texts["broker_url"]
-    assert json.loads(texts["broker_exporter"]) == {"redis://broker:6379": texts["broker_password"]}
+    for role in BROKER_USERS:
+        assert texts[f"broker_url_{role}"] == f"redis://{role}:{texts[f'broker_password_{role}']}@broker:6379/0"
+    assert len({texts[f"broker_password_{role}"] for role in BROKER_USERS}) == len(BROKER_USERS)
+    assert re.findall(r"^user (\w+) on ", texts["broker_users"], flags=re.MULTILINE) == BROKER_USERS
+    assert "SHA256" not in texts["broker_users"], "a user of broker/users.acl that make_secrets.sh gives no password"
+    assert not any(texts[f"broker_password_{role}"] in texts["broker_users"] for role in BROKER_USERS)
+    assert json.loads(texts["broker_exporter"]) == {"redis://exporter@broker:6379": texts["broker_password_exporter"]}
     access = re.search(r"aws_access_key_id = (\w+)", texts["s3_credentials"])
     assert json.loads(texts["s3_config"])["identities"][0]["credentials"][0]["accessKey"] == access[1]
 
@@ -120,9 +126,24 @@ def test_secrets_are_made_once_and_fit_each_other(compose, made_secrets, monkeyp
     assert len(secret_bytes(texts["webhook_secret"])) >= 24, "Standard Webhooks asks for 24 to 64 bytes"
 
 
+def test_each_part_is_its_own_user_of_the_broker(services):
+    for part, user in {"api": "api", "ingest": "ingest", "janitor": "janitor", "worker": "worker", "worker-gpu": "worker"}.items():
+        mounted = {secret for secret in services[part]["secrets"] if secret.startswith("broker")}
+        assert mounted == {f"broker_url_{user}"}, part
+        environment = services[part]["environment"]
+        assert environment["VERIFRAME_BROKER_URL_FILE"] == f"/run/secrets/broker_url_{user}"
+        assert environment["VERIFRAME_BROKER_STRICT"] == "true"
+        assert services[part]["networks"] == ["inside"] or part in ("api", "janitor"), part
+    exporter = services["broker-exporter"]
+    assert exporter["environment"]["REDIS_ADDR"] == "redis://exporter@broker:6379"
+    assert exporter["environment"]["REDIS_USER"] == "exporter"
+    assert exporter["secrets"] == ["broker_exporter"]
+
+
 def test_the_broker_is_durable_and_never_evicts(services):
     command = " ".join(services["broker"]["command"])
     assert "--appendonly yes" in command
+    assert "--requirepass" not in command, "one password for all; the users are in broker/users.acl"
     assert "--maxmemory-policy noeviction" in command
     limit = {"m": 1, "g": 1024}
     (used,) = re.findall(r"--maxmemory (\d+)mb", command)
@@ -175,29 +196,29 @@ def test_grafana_finds_the_board_and_its_source(services, deploy):
 
 
 @pytest.mark.integration
-def test_the_brokers_command_line_gives_a_durable_broker_with_a_password(services, made_secrets, tmp_path):
+def test_the_brokers_command_line_gives_a_durable_broker_with_a_user_per_part(services, made_secrets, tmp_path):
     """The command of the file, run on the Valkey server of the embedded broker."""
     folder, texts = made_secrets
     (tmp_path / "data").mkdir()
     port = free_port()
-    shell, flag, command = services["broker"]["command"]
-    for there, here in (
-        ("$$", "$"),
-        ("valkey-server", str(server_binary())),
-        ("/data", str(tmp_path / "data")),
-        ("/run/secrets", str(folder)),
-    ):
-        assert there in command
-        command = command.replace(there, here)
+    there = {
+        "valkey-server": str(server_binary()),
+        "/data": str(tmp_path / "data"),
+        "/run/secrets/broker_users": str(folder / "broker_users"),
+    }
+    assert set(there) <= set(services["broker"]["command"])
+    command = [there.get(part, part) for part in services["broker"]["command"]]
     with (tmp_path / "log").open("wb") as log:
-        broker = subprocess.Popen([shell, flag, f"{command} --port {port} --bind 127.0.0.1"], stdout=log, stderr=log)
+        broker = subprocess.Popen([*command, "--port", str(port), "--bind", "127.0.0.1"], stdout=log, stderr=log)
     try:
-        url = texts["broker_url"].replace("@broker:6379", f"@127.0.0.1:{port}")
+        url = texts["broker_url_api"].replace("@broker:6379", f"@127.0.0.1:{port}")
         client = connect(url)
         wait_for(client, seconds=15)
         require_no_eviction(client)
-        assert client.config_get("appendonly")["appendonly"] == "yes"
-        assert int(client.config_get("maxmemory")["maxmemory"]) == 768 * 2**20
+        facts = client.info()
+        assert facts["aof_enabled"] == 1
+        assert facts["maxmemory"] == 768 * 2**20
+        check_access(client, url.replace("127.0.0.1", "broker"), strict=True, is_private=True)
         client.close()
         with pytest.raises(BrokerUnavailableError):
             wait_for(connect(f"redis://127.0.0.1:{port}/0"), seconds=0.1)

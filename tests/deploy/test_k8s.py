@@ -109,7 +109,9 @@ def test_pods_are_hardened_and_limited(deployments):
                 if re.search("URL|KEYS|SECRET", variable["name"]):
                     key = variable["value"].removeprefix("/run/secrets/veriframe/")
                     (secret,) = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
-                    assert key in {item["key"] for item in secret["items"]}, f"{name}: {key} is not mounted"
+                    keys = {item["path"]: item["key"] for item in secret["items"]}
+                    assert key in keys, f"{name}: {key} is not mounted"
+                    assert key != "broker_url" or keys[key] == f"broker_url_{container['name']}", "each part is its own user of the broker"
         assert all("emptyDir" in volume or "secret" in volume for volume in spec["volumes"]), name
 
 
