@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -34,6 +34,10 @@ VideosOption = Annotated[Path | None, typer.Option("--videos", help="Folder of v
 FoldsOption = Annotated[
     Path | None,
     typer.Option("--folds", help="Run folder of the temporal recipe, to judge each video by a line that did not learn from it."),
+]
+NearOption = Annotated[
+    Literal["warn", "refuse", "drop"],
+    typer.Option("--near-duplicates", help="Nearly equal faces in two splits: warn, refuse, or drop the side that is learned from."),
 ]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Where faces cut from videos are kept.")]
 THREADS_HELP = "CPU threads of the training; all cores by default."
@@ -63,6 +67,7 @@ def run(
     cache: CacheOption = Path("runs/cache"),
     threads: Annotated[int | None, typer.Option(help=THREADS_HELP)] = None,
     tensorboard: Annotated[bool, typer.Option(help="Also write TensorBoard events into the run folder.")] = False,
+    near_duplicates: NearOption = "warn",
 ) -> None:
     """Train one recipe."""
     import torch
@@ -76,7 +81,7 @@ def run(
         torch.set_num_threads(threads)
     chosen = get_recipe(recipe)
     settings = chosen.settings(preset, set_ or [])
-    material = gather(faces=faces, videos=videos, data=data, cache=cache, say=console.print)
+    material = gather(faces=faces, videos=videos, data=data, cache=cache, say=console.print).settled(near_duplicates, console.print)
     run_dir = out or Path("runs") / recipe
     console.print(f"{recipe} ({preset}) on {material.description}; run folder {run_dir}")
     with Progress(settings, console) as progress:
@@ -95,6 +100,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("training/RESULTS.md"),
     runs: Annotated[Path, typer.Option(help="Where the runs are kept; finished ones are not repeated.")] = Path("runs/report"),
     threads: Annotated[int | None, typer.Option(help=THREADS_HELP)] = None,
+    near_duplicates: NearOption = "warn",
 ) -> None:
     """Put every study's claim beside what our runs give."""
     import torch
@@ -105,7 +111,7 @@ def report(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    material = load_material(faces_root=faces, videos_root=videos, on_progress=console.print)
+    material = load_material(faces_root=faces, videos_root=videos, on_progress=console.print).settled(near_duplicates, console.print)
     names = wanted()
     chosen = [name for name in names if not only or name in only.split(",")]
     ran = run_wanted(chosen, get_recipe, material, runs, preset=preset, minutes=minutes, say=console.print)

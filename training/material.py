@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from .errors import DataError, LeakError
 from .face_pack import FacePack, FaceRow, concatenate
 from .index_faces import read_faces
+from .near_duplicates import NearRule, settle_near_duplicates
 from .split_videos import VideoRow, read_video_manifest
 from .video_faces import read_videos
 
@@ -31,6 +32,15 @@ class Material:
     description: str
     videos_root: Path | None = None
     """Folder of the videos, for recipes that look at them over time."""
+
+    def settled(self, rule: NearRule, say: Callable[[str], None]) -> Material:
+        """The material after a look for near-duplicates across splits (see `settle_near_duplicates`).
+
+        Raises:
+            LeakError: there are some, and the rule is to refuse.
+        """
+        faces, words = settle_near_duplicates(self.faces, rule, say)
+        return replace(self, faces=faces, description=f"{self.description}, {words}") if words else self
 
     def reals(self, split: str) -> FacePack:
         """Untouched faces of a split, without auxiliary sources.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import LeakError
-from .face_pack import FacePack, FaceRow
+from .face_pack import FacePack
 
+NearRule = Literal["warn", "refuse", "drop"]
 MAX_BITS: Final = 4
 """Two hashes this close belong to the same picture, re-encoded, resized or lightly edited."""
 _CHUNKS: Final = (13, 13, 13, 13, 12)
@@ -48,21 +49,39 @@ def near_pairs(hashes: Sequence[int], *, max_bits: int = MAX_BITS) -> list[tuple
     return sorted(pairs)
 
 
-def check_near_duplicates(pack: FacePack, *, max_bits: int = MAX_BITS) -> None:
-    """Refuse nearly equal crops in two splits, unless they are of one group (frames of one video are alike).
+def cross_split_pairs(pack: FacePack, *, max_bits: int = MAX_BITS) -> list[tuple[int, int]]:
+    """Index pairs of nearly equal crops that stand in two splits. Flat crops look like each other and say nothing."""
+    hashes = [perceptual_hash(np.ascontiguousarray(image.permute(1, 2, 0).numpy())) for image in pack.images]
+    telling = [i for i, value in enumerate(hashes) if value]
+    pairs = ((telling[i], telling[j]) for i, j in near_pairs([hashes[i] for i in telling], max_bits=max_bits))
+    return [(i, j) for i, j in pairs if pack.rows[i].split != pack.rows[j].split]
+
+
+def settle_near_duplicates(pack: FacePack, rule: NearRule, say: Callable[[str], None]) -> tuple[FacePack, str]:
+    """Look for nearly equal crops in two splits and do what `rule` says.
+
+    Args:
+        pack: all faces of a run.
+        rule: `warn` tells and keeps all of them, `drop` leaves out the side that is learned from, `refuse` stops.
+        say: is told.
+
+    Returns:
+        The pack and, when there was something, words for the description of the material.
 
     Raises:
-        LeakError: names the first pair.
+        LeakError: `refuse`, and there is a pair; names the first.
     """
-    hashes = [perceptual_hash(np.ascontiguousarray(image.permute(1, 2, 0).numpy())) for image in pack.images]
-    leaks = [(pack.rows[i], pack.rows[j]) for i, j in near_pairs(hashes, max_bits=max_bits) if _leaks(pack.rows[i], pack.rows[j])]
-    if leaks:
-        one, other = leaks[0]
-        raise LeakError(
-            f"{len(leaks)} nearly equal faces stand in two splits, first {one.file} ({one.split}) and {other.file} ({other.split}); "
-            "build the manifest again without given splits, or take one of each pair out"
-        )
-
-
-def _leaks(one: FaceRow, other: FaceRow) -> bool:
-    return one.split != other.split
+    pairs = cross_split_pairs(pack)
+    if not pairs:
+        return pack, ""
+    one, other = (pack.rows[i] for i in pairs[0])
+    found = f"{len(pairs)} pairs of nearly equal faces stand in two splits, first {one.file} ({one.split}) and {other.file} ({other.split})"
+    if rule == "refuse":
+        raise LeakError(f"{found}; take one of each pair out, or let --near-duplicates drop leave the training side out")
+    if rule == "warn":
+        say(f"warning: {found}; figures on held-out faces are that much too good. --near-duplicates drop leaves the training side out")
+        return pack, f"{len(pairs)} nearly equal pairs across splits"
+    order = ("train", "valid", "test")
+    dropped = {min(pair, key=lambda i: order.index(pack.rows[i].split)) for pair in pairs}
+    say(f"left out {len(dropped)} faces: {found}")
+    return pack.take([i for i in range(len(pack)) if i not in dropped]), f"{len(dropped)} left out as nearly equal to held-out ones"

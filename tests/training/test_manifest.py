@@ -1,22 +1,26 @@
 """Manifests: every published layout is read with the right polarity, nobody stands on two sides, nothing vanishes silently."""
 
+import dataclasses
 import json
 import shutil
 
 import cv2
 import numpy as np
 import pytest
-from training_faces import POINTS, drawn_face
+import torch
+from training_faces import POINTS, drawn_face, make_pack
 from typer.testing import CliRunner
 
 from builders import astronaut_pictures, flat_pictures, write_clip
 from detect_core.faces.detect import FoundFace
 from training import cli, manifest_data
 from training.errors import DataError, LeakError
+from training.face_pack import build_pack, concatenate
 from training.layouts import Item, read_layout, recognise
 from training.manifest import BuildOptions, build_manifest, read_summary
 from training.manifest_data import gather, manifest_of, read_manifest
-from training.near_duplicates import check_near_duplicates, near_pairs, perceptual_hash
+from training.material import Material
+from training.near_duplicates import cross_split_pairs, near_pairs, perceptual_hash
 from training.splits import assign
 
 
@@ -202,14 +206,45 @@ def test_pair_search_equals_brute_force():
     assert len(brute) > 20
 
 
-def test_a_pack_with_the_same_face_in_two_splits_is_refused(toy_pack):
-    import dataclasses
+@pytest.fixture
+def twice():
+    """A pack whose first face stands in the test split too, re-encoded."""
+    rng = np.random.default_rng(3)
+    face = drawn_face(rng)
+    pack = make_pack(6, seed=5)
+    again = cv2.imdecode(cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_COLOR)
+    crops = [cv2.resize(image, (224, 224)) for image in (face, again)]
+    rows = [dataclasses.replace(pack.rows[0], split=split, file=f"{split}.png", group=split) for split in ("train", "test")]
+    return concatenate([build_pack(crops, [POINTS, POINTS], rows), pack])
 
-    check_near_duplicates(toy_pack)
-    rows = [dataclasses.replace(toy_pack.rows[0], split="test", file="copy.png"), *toy_pack.rows]
-    twice = dataclasses.replace(toy_pack.take([0, *range(len(toy_pack))]), rows=tuple(rows))
-    with pytest.raises(LeakError, match=r"copy\.png"):
-        check_near_duplicates(twice)
+
+def test_the_same_face_in_two_splits_is_told_refused_or_dropped(twice):
+    said = []
+    assert cross_split_pairs(twice) == [(0, 1)]
+    kept = Material(twice, "8 faces").settled("warn", said.append)
+    assert kept.faces.sha256() == twice.sha256()  # a warning changes no run
+    assert kept.description == "8 faces, 1 nearly equal pairs across splits"
+    assert "1 pairs of nearly equal faces stand in two splits, first train.png (train) and test.png (test)" in said[0]
+    with pytest.raises(LeakError, match=r"train\.png .*--near-duplicates drop"):
+        Material(twice, "8 faces").settled("refuse", said.append)
+    less = Material(twice, "8 faces").settled("drop", said.append)
+    assert [row.file for row in less.faces.rows] == [row.file for row in twice.rows[1:]]
+    assert less.description == "8 faces, 1 left out as nearly equal to held-out ones"
+    assert less.settled("refuse", said.append) is less
+
+
+def test_flat_faces_and_faces_of_one_split_are_no_leak(twice):
+    flat = dataclasses.replace(twice, images=torch.full_like(twice.images, 90))
+    assert cross_split_pairs(flat) == []
+    one_side = dataclasses.replace(twice, rows=tuple(dataclasses.replace(row, split="train") for row in twice.rows))
+    assert cross_split_pairs(one_side) == []
+
+
+def test_the_run_command_refuses_on_demand(tmp_path, twice, monkeypatch):
+    monkeypatch.setattr(manifest_data, "gather", lambda **_: Material(twice, "8 faces"))
+    result = CliRunner().invoke(cli.app, ["run", "cnn5", "--preset", "smoke", "--out", str(tmp_path / "r"), "--near-duplicates", "refuse"])
+    assert isinstance(result.exception, LeakError)
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_folder_becomes_faces_with_labels_splits_and_points(tmp_path):
