@@ -7,6 +7,7 @@ messages when a worker is killed.
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -19,7 +20,10 @@ HEALTH_CHECK_SECONDS: Final = 10
 
 
 def celery_url(broker_url: str) -> str:
-    """A broker URL as kombu spells it."""
+    """A broker URL as kombu spells it. A certificate is checked unless the URL says no: kombu alone would not check it."""
+    parts = urlsplit(broker_url)
+    if parts.scheme == "rediss" and "ssl_cert_reqs=" not in parts.query:
+        return urlunsplit(parts._replace(query=f"{parts.query}&ssl_cert_reqs=required".lstrip("&")))
     return broker_url.replace("unix://", "redis+socket://", 1)
 
 
