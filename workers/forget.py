@@ -16,7 +16,7 @@ from .broker import translated
 from .errors import InvalidMessageError
 from .ingest import STREAM, STREAM_FIELD
 from .ledger import Erased, Ledger
-from .messages import INBOX_LANES, parse_celery_message, parse_event
+from .messages import INBOX_LANES, names_video, parse_celery_message, parse_event
 
 _PAGE: Final = 500
 
@@ -79,7 +79,7 @@ def _names(raw: bytes, video_id: str, *, lane: Any) -> bool:
     try:
         return parse_celery_message(raw, lane=lane)[0].video_id == video_id
     except InvalidMessageError:
-        return _is_quoted(raw, video_id)  # it will be a dead letter, and that is no better place for it
+        return names_video(raw, video_id)  # it will be a dead letter, and that is no better place for it
 
 
 def _forget_stream(client: redis.Redis, video_id: str) -> int:
@@ -99,8 +99,4 @@ def _event_names(fields: dict[bytes, bytes], video_id: str) -> bool:
     try:
         return any(event.request.video_id == video_id for event in parse_event(raw))
     except InvalidMessageError:
-        return _is_quoted(raw, video_id)
-
-
-def _is_quoted(raw: bytes, video_id: str) -> bool:
-    return f'"{video_id}"'.encode() in raw
+        return names_video(raw, video_id)

@@ -109,10 +109,10 @@ class Settings(BaseSettings):
     leader_seconds: Seconds = Field(10.0, description="A dead janitor's leadership is taken over after this time")
     ingest_batch: Count = Field(256, description="Messages per ledger transaction")
     stream_idle_seconds: Seconds = Field(30.0, description="Stream entries of a silent reader are claimed after this time")
-    retention_days: Count = Field(90, description="Finished jobs and their history are removed after this time; verdicts stay longer")
-    verdict_retention_days: int = Field(
-        365, ge=0, description="Verdicts, their reviews and letters as old are removed after this time; 0 = kept for ever"
+    retention_days: Count = Field(
+        90, description="Finished jobs with their history, and dead letters, are removed after this time; verdicts stay longer"
     )
+    verdict_retention_days: int = Field(365, ge=0, description="Verdicts and their reviews are removed after this time; 0 = kept for ever")
 
     # webhooks
     webhook_url: str | None = Field(None, description="Gets every verdict.completed event, besides a job's own callback_url")

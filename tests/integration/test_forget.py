@@ -39,11 +39,12 @@ def test_messages_and_events_of_the_video_are_gone(redis_server, ledger):
         client.lpush(lane, enqueue_message(parse_enqueue({"video_id": "doomed"})))
     client.lpush("bulk", enqueue_message(parse_enqueue({"video_id": "doomed_2"})))
     client.lpush("bulk", b'{"broken": "doomed"}')
+    client.lpush("bulk", enqueue_message(parse_enqueue({"video_id": "doomed"})).replace("veriframe.screen", "another.task"))
     for number, subject in enumerate(("doomed", "doomed_2", "doomed")):
         event = {"specversion": "1.0", "type": "t", "source": "/u", "id": str(number), "subject": subject, "data": {}}
         client.xadd(STREAM, {STREAM_FIELD: json.dumps(event)})
     forgotten = forget_video(ledger, client, "doomed", actor="test")
-    assert forgotten.messages == 6
+    assert forgotten.messages == 7
     assert b'"doomed"' not in everything(client)
     assert (client.llen("default"), client.llen("bulk"), client.xlen(STREAM)) == (600, 1, 1)
     assert forget_video(ledger, client, "doomed", actor="test").is_empty

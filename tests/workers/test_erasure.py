@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -15,7 +19,8 @@ from workers.forget import forget_video
 from workers.ledger import Claim, Ledger, Submission, VerdictRecord
 from workers.ledger.records import ShadowRecord
 from workers.ledger.schema import metadata
-from workers.messages import parse_enqueue
+from workers.messages import names_video, parse_enqueue
+from workers.messages.events import video_id_of_object
 from workers.settings import Settings
 
 DOOMED, KEPT = "vid_doomed", "vid_doomedtoo"  # one name within the other: nothing is deleted by likeness
@@ -98,6 +103,52 @@ def test_nothing_but_the_audit_log_names_an_erased_video(ledger):
     assert ledger.erase_video(DOOMED, actor="key:abcd").is_empty
 
 
+def celery_shaped(kwargs, *, task="veriframe.unknown"):
+    body = base64.b64encode(json.dumps([[], kwargs, {}]).encode()).decode()
+    headers = {"task": task, "id": "1"}
+    return json.dumps({"body": body, "content-type": "application/json", "headers": headers, "properties": {"body_encoding": "base64"}})
+
+
+def s3_shaped(key):
+    return json.dumps({"Records": [{"eventName": 1, "s3": {"bucket": {"name": "b"}, "object": {"key": key}}}]})
+
+
+NAMING = {
+    "celery, in base64": celery_shaped({"video_id": DOOMED, "lane": "warp"}),
+    "celery, as a path": celery_shaped({"video_id": "", "source": f"/media/{DOOMED}.mp4"}),
+    "celery, cut in its body": celery_shaped({"video_id": DOOMED, "lane": "warp", "more": "x" * 900})[:400],
+    "celery, in base64 twice": celery_shaped({"wrapped": celery_shaped({"video_id": DOOMED})}),
+    "json in json": json.dumps({"message": json.dumps({"video_id": DOOMED})}),
+    "escaped": json.dumps({"video_id": DOOMED}).replace("d", "\\u0064"),
+    "percent-encoded": s3_shaped(f"uploads%2F{DOOMED}.mp4"),
+    "a notification": s3_shaped(f"uploads/{DOOMED}.mp4"),
+    "no json": f"please screen {DOOMED}, thanks",
+}
+
+
+@pytest.mark.parametrize("shape", NAMING)
+def test_refused_messages_are_found_in_every_spelling(ledger, shape):
+    likeness = NAMING[shape].replace(DOOMED, KEPT) if DOOMED in NAMING[shape] else celery_shaped({"video_id": KEPT})
+    for number, raw in enumerate((NAMING[shape], likeness, celery_shaped({"video_id": "another"}))):
+        ledger.bury_message(raw.encode(), door="queue", code="INVALID_MESSAGE", message=f"refused {number}")
+    erased = ledger.erase_video(DOOMED, actor="x")
+    assert erased.other == 1
+    assert {letter["message"] for letter in ledger.list_dead_letters()} == {"refused 1", "refused 2"}
+
+
+def test_an_object_whose_id_is_a_hash_is_found_by_it(ledger):
+    key = "Ünplain name.mp4"
+    ledger.bury_message(s3_shaped(quote(key)).encode(), door="stream", code="INVALID_MESSAGE", message="no")
+    assert ledger.erase_video(video_id_of_object("b", "other.mp4"), actor="x").is_empty
+    assert ledger.erase_video(video_id_of_object("b", key), actor="x").other == 1
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_the_search_fail(raw):
+    assert names_video(raw, "vid_1") in (True, False)
+    assert names_video(base64.b64encode(b"xyz " + raw + b" vid_1"), "vid_1")
+
+
 def test_the_review_log_stays_closed_after_an_erasure(ledger):
     live_a_full_life(ledger, DOOMED)
     live_a_full_life(ledger, KEPT)
@@ -126,25 +177,42 @@ def test_a_worker_that_holds_the_video_writes_nothing_afterwards(ledger):
     assert ledger.renew("w", lease_seconds=60) == {}
 
 
+def test_a_job_ends_after_its_last_event_and_takes_everything_with_it(ledger):
+    """Nothing may be left that no job and no verdict leads to: it could not be found when the video is to be forgotten."""
+    live_a_full_life(ledger, DOOMED)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("delete from dead_letters where ledger_id is null"))
+    assert ledger.retire(days=-1) == 0, "its events are still being delivered"
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update outbox set given_up_at = 1"))
+    assert ledger.retire(days=-1) == 2
+    left = {"verdicts", "review_items", "review_log", "shadow_verdicts", "explanations"}
+    assert set(tables_that_name(ledger, DOOMED)) <= left
+    ledger.erase_video(DOOMED, actor="x")
+    assert set(tables_that_name(ledger, DOOMED)) == {"audit_log"}
+
+
 def test_verdicts_have_a_time_to_live(ledger):
     live_a_full_life(ledger, DOOMED)
     assert ledger.retire_verdicts(days=1).verdicts == 0
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update outbox set delivered_at = 1"))
     ledger.retire(days=-1)
-    kept = live_a_full_life(ledger, KEPT)
+    live_a_full_life(ledger, KEPT)
     with ledger.engine.begin() as connection:
         connection.execute(text("update verdicts set created_at = created_at - 86400 * 400 where video_id = :doomed"), {"doomed": DOOMED})
-        for table in ("dead_letters", "outbox"):
-            connection.execute(
-                text(f"update {table} set created_at = created_at - 86400 * 400 where ledger_id not in (:a, :b)"),
-                dict(zip("ab", kept, strict=True)),
-            )
-        connection.execute(text("update dead_letters set created_at = 0 where ledger_id is null"))
-    gone = ledger.retire_verdicts(days=365)
-    assert gone.verdicts == 1
-    left = tables_that_name(ledger, DOOMED)
-    assert set(left) <= {"outbox"}, left  # an event that is still being delivered is finished with first
+    assert ledger.retire_verdicts(days=365).verdicts == 1
+    assert tables_that_name(ledger, DOOMED) == {}
     assert ledger.review_item_of(KEPT) is not None
     assert ledger.audit_entries(target="verdicts")[0].action == "retired"
+
+
+def test_dead_letters_end_with_jobs(ledger):
+    ledger.bury_message(b"who knows", door="queue", code="INVALID_MESSAGE", message="no")
+    ledger.retire(days=1)
+    assert len(ledger.list_dead_letters()) == 1
+    ledger.retire(days=-1)
+    assert ledger.list_dead_letters() == []
 
 
 def test_a_verdict_never_goes_before_its_job(ledger):

@@ -7,17 +7,18 @@ that have an erasure slip, and slips never outlive their transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Engine, Table, delete, insert, select, union
 
+from ..messages import names_video
 from .door_schema import erasure_slips, tenant_usage
 from .doors import DAY_SECONDS, record_audit
 from .engine import writing
 from .explanations import explanations
 from .review_schema import login_links, review_items, review_log
-from .schema import db_now, dead_letters, events, is_pending, jobs, outbox, submission_keys, verdicts
+from .schema import db_now, dead_letters, events, jobs, outbox, submission_keys, verdicts
 from .shadows import shadow_verdicts
 
 _CHUNK: Final = 500
@@ -65,17 +66,15 @@ class Erasure:
             ledger_ids = sorted({*gone, *connection.scalars(traces)})
             erased = _erase_rows(connection, seqs=seqs, ledger_ids=ledger_ids, jobs_gone=len(gone))
             if tenant == "":  # queue and stream know no tenants
-                named = dead_letters.c.payload.contains(f'"{video_id}"', autoescape=True)
-                escaped = dead_letters.c.payload.contains(f'\\"{video_id}\\"', autoescape=True)
-                num_letters = connection.execute(delete(dead_letters).where(named | escaped)).rowcount
-                erased = Erased(erased.jobs, erased.verdicts, erased.reviews, erased.other + num_letters)
+                num_letters = _delete_in(connection, dead_letters, dead_letters.c.seq, _letters_that_name(connection, video_id))
+                erased = replace(erased, other=erased.other + num_letters)
             if not erased.is_empty:
                 detail = {name: count for name, count in asdict(erased).items() if count}
                 record_audit(connection, actor=actor, action="video_erased", target=video_id, tenant=tenant, detail=detail)
         return erased
 
     def retire_verdicts(self, *, days: float, page: int = 5000, actor: str = "janitor") -> Erased:
-        """Remove verdicts older than `days` with their reviews, and letters, undeliverable events and login links as old."""
+        """Remove verdicts older than `days` with their reviews, and login links as old."""
         limit = days * DAY_SECONDS
         with writing(self._engine) as connection:
             old = select(verdicts.c.seq, verdicts.c.ledger_id).where(verdicts.c.created_at < db_now() - limit)
@@ -83,13 +82,7 @@ class Erasure:
             living = set(_scalars_in(connection, jobs.c.verdict_seq, [row.seq for row in rows], jobs.c.verdict_seq))
             rows = [row for row in rows if row.seq not in living]  # an unfinished history is never cut in the middle
             erased = _erase_rows(connection, seqs=[row.seq for row in rows], ledger_ids=[row.ledger_id for row in rows], jobs_gone=0)
-            stale = [
-                (dead_letters, dead_letters.c.created_at),
-                (login_links, login_links.c.expires_at),
-            ]
-            num_stale = sum(connection.execute(delete(table).where(column < db_now() - limit)).rowcount for table, column in stale)
-            undelivered = delete(outbox).where(~is_pending, outbox.c.created_at < db_now() - limit)
-            num_stale += connection.execute(undelivered).rowcount
+            num_stale = connection.execute(delete(login_links).where(login_links.c.expires_at < db_now() - limit)).rowcount
             connection.execute(delete(tenant_usage).where(tenant_usage.c.day < db_now() / DAY_SECONDS - _USAGE_DAYS))
             if erased.verdicts or num_stale:
                 detail = {"verdicts": erased.verdicts, "reviews": erased.reviews, "other": erased.other + num_stale, "days": days}
@@ -108,6 +101,13 @@ def _erase_rows(connection: Connection, *, seqs: Sequence[int], ledger_ids: Sequ
     for table in (explanations, outbox, submission_keys, events, dead_letters):
         num_other += _delete_in(connection, table, table.c.ledger_id, ledger_ids)
     return Erased(jobs_gone, _delete_in(connection, verdicts, verdicts.c.seq, seqs), num_reviews, num_other)
+
+
+def _letters_that_name(connection: Connection, video_id: str) -> list[int]:
+    """Refused messages, and events whose job is gone, in which the video is named in any spelling."""
+    letters = select(dead_letters.c.seq, dead_letters.c.message, dead_letters.c.payload).execution_options(yield_per=_CHUNK)
+    rows = connection.execute(letters)
+    return [row.seq for row in rows if names_video(row.payload or "", video_id) or names_video(row.message, video_id)]
 
 
 def _delete_in(connection: Connection, table: Table, column: Column[Any], values: Sequence[Any]) -> int:

@@ -18,6 +18,7 @@ from .schema import (
     QUEUED,
     STATES,
     db_now,
+    dead_letters,
     events,
     is_finished,
     is_leased,
@@ -131,17 +132,20 @@ class Upkeep:
         return [DueJob(ledger_id=ledger_id, queue=queue or route) for ledger_id in ids]
 
     def retire(self, *, days: float, page: int = 5000) -> int:
-        """Remove finished jobs, their history, keys and delivered events older than `days`; verdicts stay. Gives the jobs removed."""
+        """Remove finished jobs older than `days` with all that hangs on them, and dead letters as old; verdicts stay. Gives the jobs removed.
+
+        A job goes after its last event: what is left without a job could not be found again when a video is to be forgotten.
+        """
         limit = days * 86400.0
         with writing(self._engine) as connection:
-            old = select(jobs.c.ledger_id).where(is_finished, jobs.c.finished_at < db_now() - limit).limit(page)
+            undelivered = select(outbox.c.ledger_id).where(outbox.c.ledger_id == jobs.c.ledger_id, is_pending).exists()
+            old = select(jobs.c.ledger_id).where(is_finished, jobs.c.finished_at < db_now() - limit, ~undelivered).limit(page)
             ids = list(connection.scalars(old))
             for start in range(0, len(ids), 500):
                 chunk = ids[start : start + 500]
-                connection.execute(delete(events).where(events.c.ledger_id.in_(chunk)))
-                connection.execute(delete(submission_keys).where(submission_keys.c.ledger_id.in_(chunk)))
-                connection.execute(delete(outbox).where(outbox.c.ledger_id.in_(chunk), outbox.c.delivered_at.is_not(None)))
-                connection.execute(delete(jobs).where(jobs.c.ledger_id.in_(chunk)))
+                for table in (events, submission_keys, outbox, dead_letters, jobs):
+                    connection.execute(delete(table).where(table.c.ledger_id.in_(chunk)))
+            connection.execute(delete(dead_letters).where(dead_letters.c.created_at < db_now() - limit))
         return len(ids)
 
     def queue_facts(self) -> QueueFacts:

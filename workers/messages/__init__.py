@@ -12,6 +12,7 @@ from .celery_wire import (
 from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqueue
 from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notification
 from .evidence import EvidenceBody, evidence_body
+from .naming import names_video
 from .verdict import JobFacts, VerdictBody, failure_body, pending_body, verdict_body
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "evidence_body",
     "explain_message",
     "failure_body",
+    "names_video",
     "parse_celery_message",
     "parse_cloud_event",
     "parse_enqueue",
