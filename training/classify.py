@@ -20,7 +20,8 @@ from detect_core.nets.embedding_svm import EmbeddingSvm
 
 from .autogan_bank import AutoGanConfig, train_autogan
 from .bundle_card import card
-from .embeddings import MAX_ROWS, draw_scatter, embeddings_of, fit_svm
+from .embedding_plots import draw_embeddings
+from .embeddings import MAX_ROWS, embeddings_of, fit_svm
 from .face_pack import FacePack, concatenate
 from .loop import EarlyStop, LoopConfig, train_supervised
 from .measure import Scored, evaluation_rows, fit_temperature, log_loss, measured, write_evaluation
@@ -109,7 +110,7 @@ def with_svm(context: Context, net: nn.Module, data: StudyData, net_options: dic
     head = fit_svm(embedded["train"], labels["train"], embedded["valid"], labels["valid"], seed=s.seed)
     scores = head(torch.from_numpy(embedded["test"])).numpy()
     metrics.update({f"svm_{name}": value for name, value in measured(scores, labels["test"], prefix="test_").items()})
-    draw_scatter(head, embedded["test"], labels["test"], context.run_dir / "pca.png", title=f"{s.net}, test split")
+    drawn = draw_embeddings(head, embedded["test"], labels["test"], context.run_dir, title=f"{s.net}, test split", seed=s.seed)
     options = {
         "backbone": s.net,
         "backbone_options": net_options,
@@ -120,7 +121,7 @@ def with_svm(context: Context, net: nn.Module, data: StudyData, net_options: dic
     whole = EmbeddingSvm(**options)
     whole.backbone.load_state_dict(net.state_dict())
     whole.head.load_state_dict(head.state_dict())
-    return ["pca.png", "pca.csv", export_net(context, whole, s, "embedding_svm", options, data.train_reals, metrics, 1.0)]
+    return [*drawn, export_net(context, whole, s, "embedding_svm", options, data.train_reals, metrics, 1.0)]
 
 
 def logits_of(net: nn.Module, images: Tensor | Iterable[Tensor]) -> NDArray[np.float64]:

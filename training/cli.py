@@ -215,6 +215,7 @@ def evaluate(
 
     from .bundle_card import add_evaluation
     from .evaluate import Row, evaluate_stills, evaluate_videos, write_report
+    from .evaluation_plots import draw_report, draw_scored
     from .index_faces import read_faces
 
     loaded = load_bundle_set(DEFAULT_SET if default or bundle_set is None else bundle_set)
@@ -237,6 +238,30 @@ def evaluate(
         table.add_row(row.what, f"{row.value:g}", row.unit, row.goal or "", reached, row.note)
     console.print(table)
     console.print(f"{len(rows)} rows written to {out}")
+    drawn = draw_report(out) + (draw_scored(scored, loaded.calibration, out) if scored else [])
+    console.print(f"drawn: {', '.join(path.name for path in drawn)}")
+
+
+@app.command()
+def plots(
+    report: Annotated[Path, typer.Option(help="Report of `evaluate`.")] = Path("reports/evaluation.json"),
+    bundle_set: Annotated[Path | None, typer.Option("--set-file", help="Bundle set; the shipped one by default.")] = None,
+    scores: Annotated[Path, typer.Option(help="Video scores that `evaluate` kept.")] = Path("runs/video_scores.jsonl"),
+) -> None:
+    """Draw the pictures of an evaluation again, from its report and the kept scores, without scoring anything."""
+    from detect_core.calibration import DEFAULT_SET, load_bundle_set
+
+    from .evaluation_plots import draw_report, draw_scored
+    from .video_scores import load_scores
+
+    drawn = draw_report(report)
+    if scores.is_file():
+        loaded = load_bundle_set(bundle_set or DEFAULT_SET)
+        videos = load_scores(scores, hashes={bundle.name: bundle.sha256 for bundle in loaded.bundles})
+        drawn += draw_scored(videos, loaded.calibration, report)
+    else:
+        console.print(f"no scores at {scores}: ROC and reliability are not drawn; name the file that `evaluate` wrote (--scores)")
+    console.print(f"drawn: {', '.join(str(path) for path in drawn)}")
 
 
 @app.command()

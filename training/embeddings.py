@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -68,24 +67,3 @@ def fit_svm(
     slope, offset = fit_platt(head.decision(torch.from_numpy(held_out)).numpy(), held_out_labels)
     head.scalars[3:] = torch.tensor([slope, offset], dtype=torch.float64)
     return head
-
-
-def draw_scatter(head: PolynomialSvm, embeddings: NDArray[np.float64], labels: NDArray[np.int64], path: Path, *, title: str) -> None:
-    """First two principal components by class, as PNG, with the points as CSV beside it."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    scaled = (embeddings - head.mean.numpy()) / head.scale.numpy() - head.pca_mean.numpy()
-    points = scaled @ head.components.numpy()[:2].T
-    figure, axes = plt.subplots(figsize=(5, 4))
-    for label, name in ((0, "real"), (1, "fake")):
-        axes.scatter(points[labels == label, 0], points[labels == label, 1], s=6, alpha=0.5, label=name)
-    axes.set(xlabel="PC 1", ylabel="PC 2", title=title)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    rows = "\n".join(f"{x:.5f},{y:.5f},{label}" for (x, y), label in zip(points, labels, strict=True))
-    path.with_suffix(".csv").write_text(f"pc1,pc2,label\n{rows}\n")

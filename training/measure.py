@@ -108,7 +108,7 @@ def write_evaluation(scored: Scored, run_dir: Path, *, title: str) -> list[str]:
         levels.append(scored.by_video())
     rows = [row for level in levels for row in evaluation_rows(level)]
     (run_dir / "evaluation.json").write_text(json.dumps({"schema": "study_evaluation/1", "title": title, "rows": rows}, indent=2) + "\n")
-    draw_roc({level.level: level for level in levels}, run_dir / "roc.png", title=title)
+    draw_roc({f"{level.level} level": level for level in levels}, run_dir / "roc.png", title=title)
     draw_reliability(scored, run_dir / "reliability.png", title=title)
     return ["predictions.csv", "evaluation.json", "roc.png", "reliability.png"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +21,24 @@ def draw_roc(scored: Mapping[str, Scored], path: Path, *, title: str) -> None:
     """One ROC curve per named set of scores."""
     from .metrics import auc
 
-    with _Figure(path, 4.4, 4.2) as axes:
+    with new_figure(path, 4.4, 4.2) as axes:
         for name, part in scored.items():
             order = np.argsort(-part.logits, kind="stable")
             fakes = part.labels[order].astype(bool)
             ends = np.append(np.flatnonzero(np.diff(part.logits[order])), len(fakes) - 1)
             tpr = np.concatenate([[0.0], (np.cumsum(fakes) / max(1, fakes.sum()))[ends]])
             fpr = np.concatenate([[0.0], (np.cumsum(~fakes) / max(1, (~fakes).sum()))[ends]])
-            axes.plot(fpr, tpr, label=f"{name} level, AUC {auc(part.logits, part.labels):.3f}")
+            axes.plot(fpr, tpr, label=f"{name}, AUC {auc(part.logits, part.labels):.3f}")
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
         axes.set(xlabel="false-positive rate", ylabel="true-positive rate", title=title, xlim=(0, 1), ylim=(0, 1.01))
-        axes.legend(loc="lower right", fontsize=8)
+        axes.legend(loc="lower right", fontsize=8 if len(scored) < 4 else 6)
 
 
 def draw_reliability(scored: Scored, path: Path, *, title: str, bins: int = 10) -> None:
     """Share of fakes against the mean score, in bins of equal count; the diagonal is honest."""
     p = 1 / (1 + np.exp(-scored.logits.clip(-40, 40)))
     chunks = [c for c in np.array_split(np.argsort(p, kind="stable"), min(bins, len(p))) if len(c)]
-    with _Figure(path, 4.4, 4.2) as axes:
+    with new_figure(path, 4.4, 4.2) as axes:
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
         axes.plot([p[c].mean() for c in chunks], [scored.labels[c].mean() for c in chunks], marker="o", markersize=4)
         axes.set(xlabel="mean score", ylabel="share of fakes", title=title, xlim=(0, 1), ylim=(0, 1))
@@ -95,19 +96,14 @@ def _pyplot() -> Any:
     return plt
 
 
-class _Figure:
-    """One set of axes that is saved on the way out."""
-
-    def __init__(self, path: Path, width: float, height: float) -> None:
-        self._path = path
-        self._figure, self._axes = _pyplot().subplots(figsize=(width, height))
-
-    def __enter__(self) -> Axes:
-        axes: Axes = self._axes
-        return axes
-
-    def __exit__(self, kind: object, *_rest: object) -> None:
-        if kind is None:
-            self._figure.tight_layout()
-            self._figure.savefig(self._path, dpi=120)
-        _pyplot().close(self._figure)
+@contextmanager
+def new_figure(path: Path, width: float, height: float) -> Iterator[Axes]:
+    """One set of axes of that many inches, saved on the way out."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(width, height))
+    try:
+        yield axes
+        figure.tight_layout()
+        figure.savefig(path, dpi=120)
+    finally:
+        plt.close(figure)

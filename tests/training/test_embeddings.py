@@ -1,5 +1,6 @@
 """The embedding SVM: the tensors score as scikit-learn does, through a bundle too."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,8 @@ from sklearn.svm import SVC
 
 from detect_core.bundle import CropSpec, load_net, save_bundle
 from detect_core.nets import build_net
-from training.embeddings import draw_scatter, fit_svm
+from training.embedding_plots import draw_embeddings
+from training.embeddings import fit_svm
 from training.errors import DataError
 
 
@@ -74,11 +76,34 @@ def test_it_travels_in_a_bundle(tmp_path):
         assert torch.allclose(loaded(images), whole.eval()(images), atol=1e-3)
 
 
-def test_one_class_is_refused_and_the_plot_has_its_points(tmp_path):
+def test_one_class_is_refused():
     x, y = blobs(40, 0)
     with pytest.raises(DataError, match="both classes"):
         fit_svm(x, np.zeros(40, np.int64), x, y)
+
+
+def test_every_picture_of_the_study_is_drawn_with_its_numbers(tmp_path):
+    x, y = blobs(40, 0)
     head = fit_svm(x, y, x, y, num_components=3)
-    draw_scatter(head, x, y, tmp_path / "pca.png", title="toy")
-    assert (tmp_path / "pca.png").stat().st_size > 1000
-    assert len((tmp_path / "pca.csv").read_text().splitlines()) == 41
+    names = draw_embeddings(head, x, y, tmp_path, title="toy", seed=0)
+    assert names == ["pca.png", "pca.csv", "contours.png", "hexbin.png", "violins.png", "tsne.png", "tsne.csv"]
+    for name in names:
+        if name.endswith(".png"):
+            picture = cv2.imread(str(tmp_path / name))
+            assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20, name  # more than axes and a title
+    table = np.loadtxt(tmp_path / "pca.csv", delimiter=",", skiprows=1)
+    scaled = (x - x.mean(0)) / x.std(0)
+    expected = scaled @ head.components.numpy().T
+    assert (tmp_path / "pca.csv").read_text().startswith("pc1,pc2,pc3,label")
+    assert np.allclose(table[:, :3], expected, atol=1e-4)
+    assert table[:, 3].tolist() == y.tolist()
+    assert np.loadtxt(tmp_path / "tsne.csv", delimiter=",", skiprows=1).shape == (40, 3)
+
+
+def test_a_net_that_gives_one_point_and_few_pictures_still_draws(tmp_path):
+    x, y = blobs(40, 0)
+    head = fit_svm(x, y, x, y, num_components=3)
+    names = draw_embeddings(head, np.ones((8, x.shape[1])), np.arange(8) % 2, tmp_path, title="toy", seed=0)
+    assert names == ["pca.png", "pca.csv", "contours.png", "hexbin.png", "violins.png"]
+    one = fit_svm(x, y, x, y, num_components=1)
+    assert draw_embeddings(one, x, y, tmp_path, title="toy", seed=0) == ["pca.csv", "violins.png", "tsne.png", "tsne.csv"]
