@@ -9,6 +9,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import DataError, LeakError
 from .face_pack import FacePack, FaceRow, build_pack, cut_square
@@ -48,6 +49,28 @@ def read_rows(
     crops, landmarks, rows = [], [], []
     split_of_group: dict[str, str] = {}
     for record in records:
+        row, box, points = _parsed(record, origin)
+        if split_of_group.setdefault(row.group, row.split) != row.split:
+            raise LeakError(f"{origin}: group {row.group} stands in {split_of_group[row.group]} and {row.split}; keep a group together")
+        if not keep(row):
+            continue
+        image = cv2.imread(str(root / row.file), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise DataError(f"{root / row.file}: not a readable image; restore the file or take its row out of {origin.name}")
+        crop, points = cut_square(np.asarray(image, np.uint8), box, points)
+        crops.append(crop)
+        landmarks.append(points)
+        rows.append(row)
+    if not rows:
+        raise DataError(
+            f"{origin}: names no face that this run can use ({len(records)} rows); give a folder with faces, or build the index again"
+        )
+    return build_pack(crops, landmarks, rows)
+
+
+def _parsed(record: Mapping[str, str], origin: Path) -> tuple[FaceRow, NDArray[np.float32], NDArray[np.float32]]:
+    """The row, its box (4,) and its landmarks (5, 2) in pixels."""
+    try:
         row = FaceRow(
             file=record["file"],
             source=record["source"],
@@ -58,17 +81,10 @@ def read_rows(
             kind="still",
             face_px=float(record["face_px_original"]),
         )
-        if split_of_group.setdefault(row.group, row.split) != row.split:
-            raise LeakError(f"{origin}: group {row.group} stands in {split_of_group[row.group]} and {row.split}; keep a group together")
-        if not keep(row):
-            continue
-        image = cv2.imread(str(root / row.file), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise DataError(f"{root / row.file}: not a readable image; restore the file or take its row out of {origin.name}")
         points = np.array([[record[f"{p}_x"], record[f"{p}_y"]] for p in _POINTS], np.float32)
         box = np.array([record[k] for k in ("x1", "y1", "x2", "y2")], np.float32)
-        crop, points = cut_square(np.asarray(image, np.uint8), box, points)
-        crops.append(crop)
-        landmarks.append(points)
-        rows.append(row)
-    return build_pack(crops, landmarks, rows)
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError) as err:
+        raise DataError(f"{origin}: the row of {record.get('file')!r} cannot be read ({err}); build the index again") from err
+    return row, box, points

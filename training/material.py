@@ -74,7 +74,7 @@ def load_material(
         parts.append(f"{len(packs[-1])} face crops")
     if videos_root is not None:
         packs.append(_videos(Path(videos_root), cache_dir, on_progress))
-        parts.append(f"{len(packs[-1])} faces of videos")
+        parts.append(f"{len(packs[-1])} faces of videos{_told_faceless(Path(videos_root), packs[-1], on_progress)}")
     if not packs:
         raise DataError("no data was given: name a folder of face crops (--faces) or of videos (--videos)")
     pack = concatenate(packs)
@@ -116,6 +116,18 @@ def _videos(root: Path, cache_dir: Path | None, on_progress: Callable[[str], Non
     return pack
 
 
+def _told_faceless(root: Path, pack: FacePack, say: Callable[[str], None]) -> str:
+    """Words for the description when videos gave no face: a run says what it goes without."""
+    seen = {row.file.rpartition("@")[0] for row in pack.rows}
+    faceless = [row.file for row in read_video_manifest(root) if row.file not in seen]
+    if not faceless:
+        return ""
+    say(
+        f"warning: {len(faceless)} videos show no face that can be followed, first {root / faceless[0]}; take their rows out, or go without them"
+    )
+    return f" ({len(faceless)} videos without a face)"
+
+
 def _cache_key(root: Path, rows: Sequence[VideoRow]) -> str:
     """Content and split of every video decide, so that a stale cache is never read."""
     digest = hashlib.sha256(_CODE_VERSION.encode())
@@ -128,7 +140,9 @@ def _cache_key(root: Path, rows: Sequence[VideoRow]) -> str:
 
 def _save_pack(pack: FacePack, path: Path) -> None:
     columns = "\n".join("\t".join(str(v) for v in astuple(row)) for row in pack.rows)
-    save_file({"images": pack.images, "landmarks": pack.landmarks.contiguous()}, path, metadata={"rows": columns})
+    temporary = path.with_suffix(".tmp")  # a kill must not leave half a cache
+    save_file({"images": pack.images, "landmarks": pack.landmarks.contiguous()}, temporary, metadata={"rows": columns})
+    temporary.replace(path)
 
 
 def _load_pack(path: Path) -> FacePack:

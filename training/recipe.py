@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .errors import CheckpointError, ConfigError, OutOfMemoryError
+from .errors import CheckpointError, ConfigError, DivergedError, OutOfMemoryError
 from .face_pack import FacePack
 from .material import Material
 from .run_key import later_defaults
@@ -96,6 +96,7 @@ def run_recipe(recipe: Recipe, context: Context) -> Outcome:
 
     Raises:
         CheckpointError: the folder holds a run on other material.
+        DivergedError: a loss is not finite; names the folder.
         OutOfMemoryError: the run needed more memory than there is.
     """
     run_dir = context.run_dir
@@ -113,6 +114,8 @@ def run_recipe(recipe: Recipe, context: Context) -> Outcome:
     with RunLog(run_dir, forward=context.on_log, tensorboard=context.tensorboard) as log:
         try:
             outcome = recipe.run(dataclasses.replace(context, on_log=log))
+        except DivergedError as err:
+            raise DivergedError(f"{run_dir}: {err}; its log.jsonl tells how it came to that") from err
         except (MemoryError, RuntimeError) as err:
             if not _is_out_of_memory(err):
                 raise

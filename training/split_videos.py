@@ -23,6 +23,8 @@ ALIASES: Final[Mapping[str, str]] = {
 """Identities that are one person (as far as eyes can tell)."""
 _GENERIC: Final = frozenset({"man", "woman"})
 
+_COLUMNS: Final = ("file", "label", "source", "generator", "identity")
+
 
 @dataclass(frozen=True, slots=True)
 class VideoRow:
@@ -49,7 +51,11 @@ def read_video_manifest(root: Path | str) -> tuple[VideoRow, ...]:
         raise DataError(f"tried to read videos from {root}: no MANIFEST.tsv there; give the folder that holds it")
     rows = []
     with manifest.open(newline="") as handle:
-        for record in csv.DictReader(handle, delimiter="\t"):
+        reader = csv.DictReader(handle, delimiter="\t")
+        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
+        if missing:
+            raise DataError(f"{manifest}: columns {', '.join(missing)} are missing; it needs {', '.join(_COLUMNS)}, separated by tabs")
+        for record in reader:
             if not (root / record["file"]).is_file():
                 raise DataError(f"{manifest}: {record['file']} is not there; restore the file or take its row out")
             if record["label"] not in ("real", "fake"):
@@ -57,6 +63,8 @@ def read_video_manifest(root: Path | str) -> tuple[VideoRow, ...]:
             label = int(record["label"] == "fake")
             group = person(record["source"], record["identity"])
             rows.append(VideoRow(record["file"], label, record["source"], record["generator"] if label else "", group))
+    if not rows:
+        raise DataError(f"{manifest}: names no video; add a row for each, or give another folder")
     return assign_splits(rows)
 
 
