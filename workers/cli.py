@@ -179,6 +179,7 @@ def api(port: Annotated[int | None, typer.Option(help="Port of the API")] = None
 @app.command("login-link")
 def login_link(name: Annotated[str, typer.Argument(help="Name of the reviewer, as the log shows it", show_default=False)]) -> None:
     """Print a link that signs one reviewer in once."""
+    from .door_commands import operator
     from .ledger import Ledger
     from .web.session import LINK_SECONDS, login_address, reviewer_name
 
@@ -188,6 +189,7 @@ def login_link(name: Annotated[str, typer.Argument(help="Name of the reviewer, a
     settings = _settings("login-link", log_level="error")
     ledger = Ledger.open(settings.resolved_ledger_url, create=False)
     token = ledger.make_login(reviewer, seconds=LINK_SECONDS)
+    ledger.audit(actor=operator(), action="login_link_made", target=reviewer)
     ledger.close()
     sys.stdout.write(login_address(settings, token) + "\n")
 
@@ -270,12 +272,14 @@ def dead_letters(
 @app.command()
 def requeue(job_id: Annotated[str, typer.Argument(help="Ledger ID of a FAILED or POISONED job", show_default=False)]) -> None:
     """Give a dead video another life: a new job for the same request; the old one stays on record."""
+    from .door_commands import operator
     from .ledger import Ledger
 
     settings = _settings("requeue", log_level="error")
     ledger = Ledger.open(settings.resolved_ledger_url, create=False)
     try:
         outcome = ledger.resubmit(job_id)
+        ledger.audit(actor=operator(), action="requeued", target=job_id, detail={"new_job": outcome.ledger_id})
     finally:
         ledger.close()
     Console().print(f"new job {outcome.ledger_id}; the janitor sends it")

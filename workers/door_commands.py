@@ -45,7 +45,8 @@ def _opened(component: str) -> Iterator[tuple[Settings, Ledger]]:
         ledger.close()
 
 
-def _actor() -> str:
+def operator() -> str:
+    """Who runs this command, for the audit log."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container's user without a name
@@ -70,7 +71,7 @@ def make_key(
     key, key_id = KEY_PREFIX + secrets.token_urlsafe(32), secrets.token_hex(4)
     with _opened("keys") as (_settings, ledger):
         ledger.add_key(
-            key_id=key_id, digest=key_digest(key), name=name, scopes=sorted(set(scope)), tenant=tenant, days=days, actor=_actor()
+            key_id=key_id, digest=key_digest(key), name=name, scopes=sorted(set(scope)), tenant=tenant, days=days, actor=operator()
         )
     Console(stderr=True).print(f"key {key_id} made; it is shown this once, send it in the header X-API-Key:", highlight=False)
     sys.stdout.write(key + "\n")
@@ -95,7 +96,7 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="One object p
 def revoke_key(key_id: Annotated[str, typer.Argument(help="First column of `veriframe keys list`", show_default=False)]) -> None:
     """End a key now; the next request with it is refused."""
     with _opened("keys") as (_settings, ledger):
-        ledger.revoke_key(key_id, actor=_actor())
+        ledger.revoke_key(key_id, actor=operator())
     Console().print(f"key {key_id} opens nothing any more", highlight=False)
 
 
@@ -109,7 +110,7 @@ def limit_tenant(
     from .ledger import TenantLimits
 
     with _opened("keys") as (_settings, ledger):
-        ledger.set_limits(tenant, TenantLimits(requests_per_minute, videos_per_day), actor=_actor())
+        ledger.set_limits(tenant, TenantLimits(requests_per_minute, videos_per_day), actor=operator())
 
 
 @commands.command()
@@ -122,7 +123,7 @@ def forget(video_id: Annotated[str, typer.Argument(help="Video ID", show_default
     with _opened("forget") as (settings, ledger):
         client = connect(resolve_broker_url(settings))
         try:
-            forgotten = forget_video(ledger, client, video_id, tenant=tenant, actor=_actor())
+            forgotten = forget_video(ledger, client, video_id, tenant=tenant, actor=operator())
         finally:
             client.close()
     if forgotten.is_empty:

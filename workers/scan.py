@@ -26,6 +26,8 @@ from .screening import Screener
 log = structlog.get_logger(__name__)
 EXIT_FAILED: Final = 3
 _STYLE: Final = {"authentic": "green", "suspicious": "yellow", "manipulated": "bold red", "inconclusive": "cyan"}
+_UNSEEN: Final = {"MULTIPLE_VIDEO_STREAMS": "Its other video streams were not judged."}
+"""Warnings without which a verdict would promise too much."""
 
 
 def scan_files(paths: Iterable[Path], *, screener: Screener) -> Iterator[VerdictBody]:
@@ -90,7 +92,8 @@ def table_cells(body: VerdictBody) -> tuple[str, str, str, str, str, str]:
         return body.video_id, body.state, "-", "-", "-", "-"
     p_fake = body.score.p_fake if body.score is not None else None
     words = f"[{_STYLE[body.verdict]}]{VERDICT_SENTENCES[body.verdict]}[/]"
-    why = body.sentence or ", ".join(body.reason_codes)
+    unseen = [sentence for warning, sentence in _UNSEEN.items() if warning in body.warnings]
+    why = " ".join([body.sentence or ", ".join(body.reason_codes), *unseen])
     return body.video_id, words, "-" if p_fake is None else f"{p_fake:.2f}", why, str(len(body.tracks)), seconds
 
 

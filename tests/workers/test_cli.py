@@ -13,7 +13,8 @@ import pytest
 
 from detect_core.errors import DecodeTimeoutError, NotMediaError
 from detect_core.structs import Sampling, Verdict, VideoInfo
-from workers.scan import EXIT_FAILED, run_scan
+from workers.messages import VerdictBody
+from workers.scan import EXIT_FAILED, run_scan, table_cells
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +89,14 @@ def test_the_table_uses_words_for_people(files, capsys):
     shown = capsys.readouterr().out
     assert "cannot tell" in shown
     assert "failed" in shown
+
+
+def test_the_table_says_that_a_fake_may_hide_in_another_stream():
+    facts = {"video_id": "v", "state": "complete", "verdict": "authentic", "sentence": "No manipulation found.", "reason_codes": []}
+    whole = VerdictBody.model_construct(**facts, warnings=["VFR"], error=None, score=None, tracks=[], timing_ms={})
+    partly = whole.model_copy(update={"warnings": ["MULTIPLE_VIDEO_STREAMS"]})
+    assert table_cells(whole)[3] == "No manipulation found."
+    assert table_cells(partly)[3] == "No manipulation found. Its other video streams were not judged."
 
 
 def veriframe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from detect_core import errors as core
 from workers import errors
 from workers.app import make_app
+from workers.janitor import poison_body
 from workers.messages import JobFacts, failure_body
 from workers.retry import RETRYABLE_CODES, Action, decide
 from workers.settings import Settings
@@ -67,6 +69,21 @@ def test_a_code_has_a_class_and_says_rightly_whether_to_try_again(code):
         body = failure_body(code=code, message=str(decision.message), retryable=decision.retryable, job=JobFacts(video_id="a")).to_json()
         assert body["error"] == {"code": code, "message": decision.message, "retryable": decision.retryable}
         assert body["score"] is None
+
+
+def test_an_untyped_error_is_internal_and_says_nothing_of_itself():
+    decision = decide(ZeroDivisionError("/secret/path"), retries=0)
+    assert (decision.code, decision.retryable, decision.action) == ("INTERNAL", True, Action.RETRY)
+    assert "/secret/path" not in decision.message
+    assert "INTERNAL" in RETRYABLE_CODES
+
+
+def test_a_quarantined_video_waits_for_an_operator():
+    row = SimpleNamespace(video_id="a", ledger_id="f" * 32, content_sha256=None, trace_id=None)
+    error = poison_body(row)["error"]
+    assert (error["code"], error["retryable"]) == ("POISONED", False)
+    assert "veriframe requeue" in error["message"]
+    assert "POISONED" not in RETRYABLE_CODES
 
 
 def test_the_broker_carries_json_and_nothing_that_can_be_code():

@@ -220,6 +220,15 @@ def test_the_command_makes_lists_and_revokes(tmp_path, monkeypatch):
     assert_typed(api.get("/v1/videos/v", headers={"x-api-key": key}), 401, "UNAUTHENTICATED")
     actions = [json.loads(line)["action"] for line in runner.invoke(cli, ["audit"]).stdout.splitlines()]
     assert actions == ["key_revoked", "limits_set", "key_made"]
+    job = ledger.latest_job("v", tenant="acme")
+    claim = ledger.claim(job.ledger_id, owner="w", lease_seconds=60)
+    ledger.fail(claim, code="DECODE_ERROR", message="m", body={}, urls=[])
+    assert runner.invoke(cli, ["requeue", job.ledger_id]).exit_code == 0
+    assert runner.invoke(cli, ["login-link", "ana"]).exit_code == 0
+    assert [(entry.action, entry.target) for entry in ledger.audit_entries(limit=2)] == [
+        ("login_link_made", "ana"),
+        ("requeued", job.ledger_id),
+    ]
     ledger.close()
 
 

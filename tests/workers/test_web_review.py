@@ -115,15 +115,20 @@ def test_a_login_link_is_looked_at_as_often_as_you_like_and_used_once(api, ledge
     assert person.get("/").status_code == 200
     again = Person(api).call("POST", f"/login/{token}")
     assert again.status_code == 403
+    assert [(entry.actor, entry.action, entry.detail) for entry in ledger.audit_entries()] == [
+        ("reviewer:ana", "signed_in", {"by": "link"})
+    ]
     assert "was used or is too old" in again.text
 
 
-def test_a_key_of_the_right_scope_opens_the_door(api):
+def test_a_key_of_the_right_scope_opens_the_door_and_leaves_a_line(api, ledger):
     person = Person(api)
     for key, status in ((READ_KEY, 403), ("guess", 403), (REVIEW_KEY, 303), (ADMIN_KEY, 303)):
         assert person.call("POST", "/login", data={"name": "Ana", "key": key}).status_code == status
     assert person.call("POST", "/login", data={"name": "a<b>", "key": REVIEW_KEY}).status_code == 422
     assert person.call("POST", "/login", data={"name": "ana", "key": ADMIN_KEY}, headers={"origin": "http://evil"}).status_code == 403
+    assert [entry.actor for entry in ledger.audit_entries()] == ["reviewer:ana", "reviewer:ana"]
+    assert ledger.audit_entries()[0].detail["by"].startswith("key:")
 
 
 def test_the_cookie_is_closed_to_scripts_and_a_changed_one_is_no_session(api, ledger):
