@@ -11,26 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from tests.browser.world import make_control
 from tests.chaos.report import Report
 from tests.integration.servers import PostgresServer
 from verdict_builders import made_body
 from workers.ledger import Ledger
-from workers.ledger.review_schema import review_items
+from workers.ledger.review_schema import review_items, review_log
 from workers.ledger.schema import jobs, verdicts
 from workers.settings import Settings
 from workers.web.app import create_app
 
 LIMIT_MS = 300
 _WORDS = ("suspicious", "manipulated", "suspicious", "inconclusive")
+_DECISIONS = ("fake", "clean", "unsure")
 _CHUNK = 2000
 _REPEATS = 20
 
 
 def measure(report: Report, *, num_verdicts: int) -> None:
-    """Fill a ledger with open verdicts, as if nobody had reviewed for weeks, and time the pages."""
+    """Fill a ledger with open verdicts, as if nobody had reviewed for weeks, and a fifth more that were decided; time the pages."""
     with tempfile.TemporaryDirectory() as folder:
         _measure_on(report, f"sqlite:///{folder}/ledger.sqlite3", Path(folder), "SQLite", num_verdicts=num_verdicts)
     if PostgresServer.find_binaries() is None:
@@ -92,13 +93,30 @@ def _fill(ledger: Ledger, count: int) -> None:
     template = json.dumps(made_body("VIDEO", peaks=(0.7, 0.3, 0.2)).to_json(), separators=(",", ":"))
     with ledger.engine.begin() as connection:
         for chunk in _chunks(count):
-            rows = [_rows(number, template) for number in chunk]
-            connection.execute(insert(jobs), [row[0] for row in rows])
-            connection.execute(insert(verdicts), [row[1] for row in rows])
-            connection.execute(insert(review_items), [row[2] for row in rows])
+            _insert(connection, [_rows(number, template) for number in chunk])
+        decided = range(count + 1, count + count // 5 + 1)
+        _insert(connection, [_decided(_rows(number, template)) for number in decided])
+        connection.execute(insert(review_log), [entry for number in decided for entry in _entries(number)])
     with ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("VACUUM ANALYZE")  # as autovacuum does by itself after a while
+
+
+def _insert(connection: Connection, rows: list[tuple[dict, dict, dict]]) -> None:
+    for table, place in ((jobs, 0), (verdicts, 1), (review_items, 2)):
+        connection.execute(insert(table), [row[place] for row in rows])
+
+
+def _decided(rows: tuple[dict, dict, dict]) -> tuple[dict, dict, dict]:
+    job, verdict, item = rows
+    decision = _DECISIONS[item["verdict_seq"] % 3]
+    return job, verdict, {**item, "state": "DECIDED", "decision": decision, "decided_by": "ana", "decided_at": item["opened_at"]}
+
+
+def _entries(number: int) -> list[dict]:
+    entry = {"verdict_seq": number, "video_id": f"vid_{number:07d}", "kind": "decided", "at": time.time()}
+    first = {**entry, "actor": "ana", "reading": "first", "decision": _DECISIONS[number % 3]}
+    return [first] if number % 5 else [first, {**entry, "actor": "ben", "reading": "second", "decision": _DECISIONS[number % 2]}]
 
 
 def _chunks(count: int) -> Iterator[range]:

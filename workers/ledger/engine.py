@@ -41,7 +41,7 @@ def make_engine(url: str, *, sqlite_synchronous: str = "normal", pool_size: int 
             _prepare_sqlite(engine, synchronous=sqlite_synchronous)
             return engine
         if backend == "postgresql":
-            return create_engine(
+            engine = create_engine(
                 parsed,
                 pool_size=pool_size,
                 max_overflow=pool_size,
@@ -49,6 +49,8 @@ def make_engine(url: str, *, sqlite_synchronous: str = "normal", pool_size: int 
                 pool_timeout=10,
                 connect_args={"connect_timeout": 5},
             )
+            _prepare_postgres(engine)
+            return engine
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as err:
         raise SettingsError(f"cannot open the ledger: {err}; use sqlite:///path or postgresql+psycopg://user@host/db") from err
     raise SettingsError(f"the ledger runs on sqlite or postgresql, got {backend!r}")
@@ -81,6 +83,14 @@ def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
         # IMMEDIATE takes the write lock at once: no transaction can fail half-way because another one wrote in between
         reads = connection.get_execution_options().get("reads", False)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _prepare_postgres(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        # our statements are short: compiling one costs more than it can save, and a guess too high at its rows is enough to have it compiled
+        connection.execute("SET jit = off")
+        connection.commit()
 
 
 def translated(err: Exception) -> LedgerError:

@@ -116,10 +116,18 @@ def item_of(connection: Connection, verdict_seq: int, *, lock: bool = False) -> 
     return read_item(row) if row is not None else None
 
 
+_ENTRY: Final = tuple(LogEntry.__dataclass_fields__)
+
+
+def _entry(row: Any) -> LogEntry:
+    """One row of the log, whose columns are the entry's fields in order."""
+    return LogEntry(**dict(zip(_ENTRY, row, strict=True)))
+
+
 def entries_of(connection: Connection, verdict_seq: int) -> list[LogEntry]:
     """The log of one item, oldest first."""
     rows = connection.execute(select(review_log).where(review_log.c.verdict_seq == verdict_seq).order_by(review_log.c.seq))
-    return [LogEntry(**row._mapping) for row in rows]
+    return [_entry(row) for row in rows]
 
 
 class ReviewQueries:
@@ -194,13 +202,13 @@ class ReviewQueries:
         if actor is not None:
             statement = statement.where(review_log.c.actor == actor)
         with reading(self._engine) as connection:
-            return [LogEntry(**row._mapping) for row in connection.execute(statement)]
+            return [_entry(row) for row in connection.execute(statement)]
 
-    def review_decisions(self) -> list[LogEntry]:
-        """Every decision and every undo, oldest first: what agreement and calibration are computed from."""
-        statement = select(review_log).where(review_log.c.kind.in_(("decided", "undone"))).order_by(review_log.c.seq)
+    def review_decisions(self, *, limit: int) -> list[LogEntry]:
+        """The newest decisions and undos, the oldest of them first: what agreement is computed from."""
+        statement = select(review_log).where(review_log.c.kind.in_(("decided", "undone"))).order_by(review_log.c.seq.desc()).limit(limit)
         with reading(self._engine) as connection:
-            return [LogEntry(**row._mapping) for row in connection.execute(statement)]
+            return [_entry(row) for row in connection.execute(statement)][::-1]
 
     def media_of(self, ledger_id: str) -> tuple[str, str | None] | None:
         """Video ID and source of a job; None when its row was retired."""
@@ -224,7 +232,9 @@ class ReviewQueries:
     def verdict_revisions(self, video_id: str, *, limit: int = 50) -> list[VerdictRevision]:
         """Every verdict of a video, newest first, without bodies."""
         wanted = [verdicts.c[name] for name in ("seq", "verdict", "p_fake", "bundle_set", "created_at")]
-        statement = select(*wanted).where(verdicts.c.tenant == "", verdicts.c.video_id == video_id).order_by(_newest_first()).limit(limit)
+        # named first: the list's index has all these columns, and SQLite would rather walk it than look a few rows up
+        named = select(verdicts.c.seq).where(verdicts.c.tenant == "", verdicts.c.video_id == video_id)
+        statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(_newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]
 

@@ -88,20 +88,25 @@ def _pairs(decided: Sequence[LogEntry]) -> list[Pair]:
 
 
 def _readers(decided: Sequence[LogEntry], pairs: Sequence[Pair], *, undone: Counter[str]) -> tuple[Reader, ...]:
-    names = sorted({entry.actor for entry in decided} | set(undone))
-    readers = []
-    for name in names:
-        own = [entry for entry in decided if entry.actor == name]
-        shared = [pair for pair in pairs if name in (pair.first.actor, pair.second.actor)]
-        readers.append(
-            Reader(
-                name=name,
-                num_decided=len(own),
-                num_undone=undone[name],
-                num_fake=sum(entry.decision == "fake" for entry in own),
-                num_unsure=sum(entry.decision == "unsure" for entry in own),
-                num_read_twice=len(shared),
-                num_agreed=sum(pair.agrees for pair in shared),
-            )
+    own, fake, unsure, shared, agreed = (Counter[str]() for _ in range(5))
+    for entry in decided:
+        own[entry.actor] += 1
+        fake[entry.actor] += entry.decision == "fake"
+        unsure[entry.actor] += entry.decision == "unsure"
+    for pair in pairs:
+        for name in {pair.first.actor, pair.second.actor}:
+            shared[name] += 1
+            agreed[name] += pair.agrees
+    readers = [
+        Reader(
+            name=name,
+            num_decided=own[name],
+            num_undone=undone[name],
+            num_fake=fake[name],
+            num_unsure=unsure[name],
+            num_read_twice=shared[name],
+            num_agreed=agreed[name],
         )
+        for name in own.keys() | undone.keys()
+    ]
     return tuple(sorted(readers, key=lambda reader: (-reader.num_decided, reader.name)))

@@ -14,6 +14,8 @@ from .wording import when
 
 PAGE: Final = 100
 _CSV_ROWS: Final = 50_000
+_NUM_DECISIONS: Final = 5_000
+"""How people agree now is the question: the decisions of years ago would only slow the answer down."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -55,8 +57,9 @@ def add_history(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/agreement")
     def agreement(request: Request, session: Annotated[Session, reader]) -> Response:
-        facts = agreement_of(desk.ledger.review_decisions())
-        return render(request, "agreement.html", session=session, agreement=facts)
+        entries = desk.ledger.review_decisions(limit=_NUM_DECISIONS)
+        newest = _NUM_DECISIONS if len(entries) == _NUM_DECISIONS else None
+        return render(request, "agreement.html", session=session, agreement=agreement_of(entries), newest=newest)
 
 
 def _inert(text: str | None) -> str | None:

@@ -12,6 +12,7 @@
   const chartPlace = document.getElementById("chart");
   const duration = Number(page.dataset.duration) || 1;
   const AXIS_PX = 46;
+  const GUTTER_PX = 58;  // with the padding of a lane, the strips' margin
   const DASHES = [[], [9, 5], [2, 4], [], [9, 5], [2, 4]];
   let facts = null;
   let chart = null;
@@ -131,24 +132,23 @@
 
   function lines() {
     const known = [
-      { name: "review", ink: "--suspicious", text: "suspicious", dash: [6, 4] },
-      { name: "fake", ink: "--manipulated", text: "likely manipulated", dash: [] },
+      { name: "review", ink: "--suspicious", sign: "◆", dash: [6, 4] },
+      { name: "fake", ink: "--manipulated", sign: "▲", dash: [] },
     ];
     return known.map((line) => ({ ...line, value: facts.thresholds ? facts.thresholds[line.name] : null })).filter((line) => typeof line.value === "number");
   }
 
-  // the words of the lines lie over the curves, on a ground of their own
+  // the lines are named beside the curves, never on them; the signs are those of the verdict words
   function drawLabels(u) {
-    const pen = u.ctx, { left, top, width } = u.bbox, ratio = window.devicePixelRatio || 1;
+    const pen = u.ctx, { left, top, width, height } = u.bbox, ratio = window.devicePixelRatio || 1;
+    let free = top + height;
     pen.save();
-    pen.font = "600 " + 11 * ratio + "px system-ui, sans-serif"; pen.textAlign = "right"; pen.textBaseline = "middle";
-    lines().forEach(({ value, ink, text }) => {
-      const words = text + " ≥ " + value.toFixed(2), wide = pen.measureText(words).width + 12 * ratio, high = 17 * ratio;
-      const y = u.valToPos(value, "y", true), middle = y - top > high + 3 * ratio ? y - high / 2 - 2 * ratio : y + high / 2 + 2 * ratio;
-      pen.fillStyle = colour("--paper"); pen.globalAlpha = 0.65;
-      pen.beginPath(); pen.roundRect(left + width - wide - 4 * ratio, middle - high / 2, wide, high, 5 * ratio); pen.fill();
-      pen.globalAlpha = 1; pen.fillStyle = colour(ink);
-      pen.fillText(words, left + width - 10 * ratio, middle);
+    pen.font = "600 " + 11 * ratio + "px system-ui, sans-serif"; pen.textAlign = "left"; pen.textBaseline = "middle";
+    lines().forEach(({ value, ink, sign }) => {  // from below: the review line comes first
+      const y = Math.min(u.valToPos(value, "y", true), free);
+      free = y - 13 * ratio;
+      pen.fillStyle = colour(ink);
+      pen.fillText(sign + " " + value.toFixed(2), left + width + 5 * ratio, y);
     });
     pen.restore();
   }
@@ -159,7 +159,7 @@
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--rule"), width: 1 }, ticks: { stroke: colour("--rule") }, font: "12px system-ui, sans-serif" };
     chart = new window.uPlot({
       width: chartPlace.clientWidth, height: chartPlace.clientHeight - 10, legend: { show: false },
-      padding: [10, 14, 0, 0],
+      padding: [10, GUTTER_PX, 0, 0],
       scales: { x: { time: false, range: () => [0, duration] }, y: { range: () => [0, 1] } },
       cursor: { drag: { x: false, y: false }, points: { size: 7 } },
       axes: [{ ...axis, size: 30, values: (_u, ticks) => ticks.map((t) => t + " s") }, { ...axis, size: AXIS_PX, values: (_u, ticks) => ticks.map((v) => v.toFixed(1)) }],
