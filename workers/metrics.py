@@ -174,6 +174,12 @@ class Metrics:
         self.self_test_ok = Gauge(
             "veriframe_self_test_ok", "1 when the golden self-test of a detector or of decoding last passed", ["model"], registry=registry
         )
+        self.self_test_drift = Gauge(
+            "veriframe_self_test_drift",
+            "Distance from the expected numbers in the last golden self-test, as a share of what is allowed: above 1 it failed",
+            ["model"],
+            registry=registry,
+        )
         self.batch_fill_ratio = Histogram(
             "veriframe_batch_fill_ratio", "Taken places of a batch", ["model"], buckets=_FILL, registry=registry
         )

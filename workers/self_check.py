@@ -51,7 +51,8 @@ class SelfCheck:
         [result] = self._batcher.submit(_LANE, [None], deadline=started + _LIMIT_SECONDS)
         report: SelfTest = result
         for check in report.checks:
-            self._metrics.self_test_ok.labels(model=check.what.removeprefix("logits of ")).set(int(check.passed))
+            self._metrics.self_test_ok.labels(model=check.subject).set(int(check.passed))
+            self._metrics.self_test_drift.labels(model=check.subject).set(check.drift)
         log.info("self_test", passed=report.passed, result=report.sentence, seconds=round(time.monotonic() - started, 2))
         return report
 

@@ -64,6 +64,10 @@ def outcomes(metrics: Metrics) -> dict[str, float]:
     return {sample.labels["model"]: sample.value for family in metrics.self_test_ok.collect() for sample in family.samples}
 
 
+def drifts(metrics: Metrics) -> dict[str, float]:
+    return {sample.labels["model"]: sample.value for family in metrics.self_test_drift.collect() for sample in family.samples}
+
+
 def write_golden(path: Path, logits: dict[str, list[float]]) -> None:
     """Replace the expected numbers at once, so that a test that reads meanwhile sees the old or the new ones."""
     fresh = path.with_suffix(".new")
@@ -83,7 +87,18 @@ def golden(bundle_set):
 def test_a_good_worker_passes_and_says_so_per_detector(screener, bundle_set):
     metrics = Metrics()
     SelfCheck(screener, bundle_set, metrics).require()
-    assert outcomes(metrics) == {"blend": 1.0, "decoding a procedural clip": 1.0}
+    assert outcomes(metrics) == {"blend": 1.0, "decoding": 1.0}
+    assert set(drifts(metrics)) == {"blend", "decoding"}
+    assert all(0 <= drift < 0.75 for drift in drifts(metrics).values())
+
+
+def test_numbers_that_move_within_what_is_allowed_show_as_drift(screener, bundle_set, golden):
+    path, right, _wrong = golden
+    metrics = Metrics()
+    write_golden(path, {sha256: [value + 0.016 for value in values] for sha256, values in right.items()})
+    SelfCheck(screener, bundle_set, metrics).require()
+    assert outcomes(metrics)["blend"] == 1.0
+    assert drifts(metrics)["blend"] == pytest.approx(0.8, abs=0.05)
 
 
 def test_a_detector_that_computes_something_else_keeps_the_worker_from_starting(screener, bundle_set, golden):
@@ -92,7 +107,8 @@ def test_a_detector_that_computes_something_else_keeps_the_worker_from_starting(
     write_golden(path, wrong)
     with pytest.raises(SelfTestError, match=r"logits of blend: got 0\.5"):
         SelfCheck(screener, bundle_set, metrics).require()
-    assert outcomes(metrics) == {"blend": 0.0, "decoding a procedural clip": 1.0}
+    assert outcomes(metrics) == {"blend": 0.0, "decoding": 1.0}
+    assert drifts(metrics)["blend"] == pytest.approx(25, abs=0.1)
 
 
 def test_a_worker_that_goes_wrong_later_is_told_to_leave(screener, bundle_set, golden):
