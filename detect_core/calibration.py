@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
+
 from .bundle import SHIPPED_ROOT, Bundle, load_bundle
+from .domain import Domain
 from .errors import BundleIntegrityError, BundleMismatchError, BundleNotFoundError
 
 SCHEMA: Final = "bundle_set/1"
@@ -65,6 +68,12 @@ class VideoCalibration:
     """What the verdict shows as `calibration`."""
     max_disagreement: float | None = None
     """Spread of the detectors' track logits beyond which nothing is claimed; None switches the check off."""
+    max_quantiser: float | None = None
+    """Mean H.264 quantiser beyond which only a score above `t_fake` is believed; None switches the check off."""
+    domain: Domain | None = None
+    """Where the faces lie that the scores were measured on; None switches the check off."""
+    first_look_clear: float | None = None
+    """P(fake) of a first look below which a video is let go; None: every video gets the whole look."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.t_review <= self.t_fake < 1.0:
@@ -162,5 +171,22 @@ def _calibration(document: Mapping[str, Any]) -> VideoCalibration:
         t_review=float(thresholds["t_review"]),
         t_fake=float(thresholds["t_fake"]),
         name=f"platt-{document['protocol']['date']}",
-        max_disagreement=float(document["max_disagreement"]) if document.get("max_disagreement") is not None else None,
+        max_disagreement=_optional(document, "max_disagreement"),
+        max_quantiser=_optional(document, "max_quantiser"),
+        domain=_domain(document.get("domain")),
+        first_look_clear=_optional(document, "first_look_clear"),
+    )
+
+
+def _optional(document: Mapping[str, Any], name: str) -> float | None:
+    return float(document[name]) if document.get(name) is not None else None
+
+
+def _domain(document: Mapping[str, Any] | None) -> Domain | None:
+    if document is None:
+        return None
+    return Domain(
+        mean=np.asarray(document["mean"], np.float64),
+        precision=np.asarray(document["precision"], np.float64),
+        limit=float(document["limit"]),
     )

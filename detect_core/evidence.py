@@ -89,9 +89,9 @@ def suspicious_segments(track: Sequence[CropScore], *, calibration: VideoCalibra
     return segments
 
 
-def mean_logits(track: Sequence[CropScore], window: TrackWindow) -> dict[str, float]:
-    """Each detector's mean logit over the deciding window."""
-    rows = [score.logits for score in track[window.start : window.stop]]
+def mean_logits(logits: Sequence[Mapping[str, float]], window: TrackWindow) -> dict[str, float]:
+    """Each detector's mean logit over the window of a track, of which `logits` holds every crop's in time order."""
+    rows = logits[window.start : window.stop]
     names = set().union(*rows)
     return {name: math.fsum(row[name] for row in rows if name in row) / len(rows) for name in sorted(names)}
 

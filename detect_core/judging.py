@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .aggregate import TrackWindow, best_window, of_track
-from .calibration import BundleSet
+from .calibration import BundleSet, VideoCalibration
 from .detectors import Precision
-from .evidence import mean_logits, suspicious_segments, track_score, worst_moments
+from .domain import Domain, appearance
+from .evidence import crop_score, mean_logits, suspicious_segments, track_score, worst_moments
 from .faces.detect import FoundFace
 from .options import ScreeningOptions
-from .policy import POLICY, Decision, FaceCounts, decide
+from .policy import POLICY, Circumstances, Decision, FaceCounts, decide, unstable
 from .shadow import shadow_opinion, without_shadow
 from .structs import CropScore, DetectorReport, FaceBox, Frame, Sampling, Verdict, VideoInfo
 from .versions import runtime_versions
@@ -37,14 +38,19 @@ class Look:
     num_dropped: int = 0
     warnings: set[str] = field(default_factory=set)
 
+    def part(self, number: int, num_parts: int) -> Look:
+        """Every `num_parts`-th frame, beginning with frame `number`: one of several looks at the same video."""
+        chosen = slice(number, None, num_parts)
+        return replace(self, frames=self.frames[chosen], boxes=self.boxes[chosen])
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What the detectors said about the crops of one video."""
 
     scores: Sequence[CropScore]
-    pictures: Mapping[tuple[int, float], NDArray[np.uint8]]
-    """(track, seconds) -> crop."""
+    crops: Mapping[tuple[int, float], Mapping[str, NDArray[np.uint8]]]
+    """(track, seconds) -> detector name -> crop."""
     seconds: Mapping[str, float]
     """Per detector, how long the video waited for it."""
     precision: Mapping[str, Precision]
@@ -65,6 +71,8 @@ def judge(
     warnings: Sequence[str],
     stage_seconds: Mapping[str, float],
     decode_cpu: float,
+    again: Sequence[float] = (),
+    looks: Sequence[float] = (),
 ) -> Verdict:
     """Judge one video.
 
@@ -81,6 +89,8 @@ def judge(
         warnings: what was noticed on the way.
         stage_seconds: wall seconds per stage so far.
         decode_cpu: CPU seconds of the decode child.
+        again: P(fake) of the deciding window on re-compressed crops, see `second_opinion`.
+        looks: P(fake) of every whole look, when there were several.
     """
     calibration = bundle_set.calibration
     scores = [without_shadow(score) for score in scored.scores]
@@ -96,13 +106,19 @@ def judge(
         num_small_or_unsure=look.num_dropped,
         min_face_px=options.min_face_px,
     )
+    first = bundle_set.bundles[0].name if bundle_set.bundles else ""
+    pictures = {key: crops[first] for key, crops in scored.crops.items()}
+    circumstances = Circumstances(quantiser=info.quantiser, distances=_distances(judged, tracks, pictures, calibration.domain))
     decision = decide(
         judged,
         counts=counts,
         num_crops=sum(window.num_crops for window in judged),
         calibration=calibration,
-        track_logits={window.track_id: mean_logits(tracks[window.track_id], window) for window in judged},
+        track_logits={window.track_id: mean_logits([s.logits for s in tracks[window.track_id]], window) for window in judged},
+        circumstances=circumstances,
     )
+    if again:
+        decision = unstable(decision, again=again, calibration=calibration)
     if len(look.frames) < 0.8 * min(num_requested, info.num_packets) and "PARTIAL_DECODE" not in warnings:
         warnings = [*warnings, "PARTIAL_DECODE"]
     return Verdict(
@@ -121,7 +137,7 @@ def judge(
         tracks=tuple(track_score(track, windows[track_id], calibration=calibration) for track_id, track in tracks.items()),
         segments=tuple(s for track in tracks.values() for s in suspicious_segments(track, calibration=calibration)),
         detectors=_reports(bundle_set, tracks, windows, decision, scored),
-        evidence=worst_moments(scores, calibration=calibration, pictures=scored.pictures, thumbnails=options.thumbnails),
+        evidence=worst_moments(scores, calibration=calibration, pictures=pictures, thumbnails=options.thumbnails),
         warnings=tuple(warnings),
         bundle_set=bundle_set.label,
         policy=POLICY,
@@ -132,9 +148,29 @@ def judge(
         cpu_seconds=round(decode_cpu, 4),
         extra={
             "runtime": runtime_versions(device),
-            "shadow": shadow_opinion(scored.scores, shadow=shadow, counts=counts) if shadow is not None else None,
+            "shadow": shadow_opinion(scored.scores, shadow=shadow, counts=counts, quantiser=info.quantiser) if shadow is not None else None,
+            **({"p_fake_recompressed": [round(p, 4) for p in again]} if again else {}),
+            **({"p_fake_of_looks": [round(p, 4) for p in looks]} if looks else {}),
         },
     )
+
+
+def loudest_crop(logits: Iterable[Mapping[str, float]], calibration: VideoCalibration) -> float:
+    """The highest P(fake) of any single crop; 1 without crops, of which nothing is known."""
+    return max((crop_score(calibration.fusion.fuse(each), calibration=calibration) for each in logits), default=1.0)
+
+
+def _distances(
+    windows: Sequence[TrackWindow],
+    tracks: Mapping[int, Sequence[CropScore]],
+    pictures: Mapping[tuple[int, float], NDArray[np.uint8]],
+    domain: Domain | None,
+) -> dict[int, float]:
+    """How far the deciding track's faces are from those of the calibration; of the others nobody asks."""
+    if domain is None or not windows:
+        return {}
+    deciding = max(windows, key=lambda window: window.z).track_id
+    return {deciding: domain.distance(appearance([pictures[deciding, score.pts_seconds] for score in tracks[deciding]]))}
 
 
 def _reports(
@@ -146,7 +182,7 @@ def _reports(
 ) -> tuple[DetectorReport, ...]:
     """What each detector said about the deciding track; optional detectors without a bundle are listed, not scored."""
     window = windows.get(decision.track_id) if decision.track_id is not None else None
-    means = mean_logits(tracks[window.track_id], window) if window is not None else {}
+    means = mean_logits([s.logits for s in tracks[window.track_id]], window) if window is not None else {}
     reports = [
         DetectorReport(
             name=bundle.name,

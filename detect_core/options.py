@@ -48,9 +48,11 @@ class ScreeningOptions:
 
     num_frames: int = 32
     """Frames that are looked at, decoded in one pass."""
-    first_look: int | None = None
+    first_look: int | None = 8
     """Let a video go after this many of them when its score stays below the bundle set's `first_look_clear`; None or a set
     without that threshold: every video gets the whole look."""
+    num_looks_undecided: int = 3
+    """Looks of `num_frames` other frames that an undecided ("suspicious") video gets; the middle one counts. 1: no further look."""
     within_seconds: tuple[float, float] | None = None
     """Only this stretch is sampled, [start, end]; None: the whole video. Verdicts are about whole videos, annotated clips are not."""
     small_long_side_px: int = 640
@@ -73,9 +75,11 @@ class ScreeningOptions:
             _positive(name, getattr(self, name))
         if self.within_seconds is not None and not 0.0 <= self.within_seconds[0] < self.within_seconds[1]:
             raise OptionError(f"within_seconds must be (start, end) with 0 <= start < end, got {self.within_seconds}")
-        if self.first_look is not None and not 5 <= self.first_look <= self.num_frames:
+        if self.first_look is not None and self.first_look < 5:
+            raise OptionError(f"first_look must be at least 5, got {self.first_look}: fewer crops allow no verdict")
+        if self.num_looks_undecided not in (1, 3, 5):
             raise OptionError(
-                f"first_look must be in [5, num_frames = {self.num_frames}], got {self.first_look}: fewer crops allow no verdict"
+                f"num_looks_undecided must be 1, 3 or 5, got {self.num_looks_undecided}: of an even number none is the middle one"
             )
         if not 0.0 <= self.min_confidence <= 1.0:
             raise OptionError(f"min_confidence must be in [0, 1], got {self.min_confidence}")

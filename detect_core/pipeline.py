@@ -6,29 +6,29 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .aggregate import STRATEGY, quality_weight
+from .aggregate import STRATEGY
 from .batching import BatchReport
-from .bundle import Bundle
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
-from .detectors import Precision, PrecisionWish, is_track_bundle
+from .detectors import PrecisionWish, is_track_bundle
 from .detectors.runtime import SCORE_TOLERANCE
 from .engine import Engine
 from .errors import BundleMismatchError
 from .explain import crop_request
 from .faces.detect import FaceDetector, boxes_in_full_size
 from .faces.sparse import STRIDE
-from .faces.track import follow
-from .judging import Look, Scored, judge
+from .judging import Look, Scored, judge, loudest_crop
 from .options import ScreeningOptions
-from .shadow import with_shadow
-from .structs import CropScore, FaceBox, Frame, Verdict, VideoInfo
+from .scoring import score_tracks
+from .second_opinion import asked_again
+from .shadow import with_shadow, without_shadow
+from .structs import FaceBox, Frame, Verdict, VideoInfo
 from .video.decode import CropRequest, DecodeSession
 from .video.keeper import keeper
 from .video.sample import POLICY as SAMPLING_POLICY
@@ -68,6 +68,8 @@ class _Run:
     clock: _Clock
     deadline: float
     cancel: threading.Event | None
+    cpu_before: float = 0.0
+    """CPU seconds of decoding that an earlier look at the same video cost."""
 
 
 _Wait = tuple[list[tuple[int, int]], str, Callable[[], NDArray[np.float32]]]
@@ -193,41 +195,103 @@ class Screener:
                 if early is not None:
                     return early
             self._gather(session, frames, more, run)
-            scored = self._score(run)
-            verdict = self._judge(session, info, run, scored)
-            if self.engine.is_exact or not self._is_close_call(verdict):
-                return verdict
-            return self._judge(session, info, run, self._score(run, exact=True))
+            verdict = self._verdict(session, info, run)
+        if verdict.verdict != "suspicious" or not self._may_look_again(info):
+            return verdict
+        return self._look_again(file, verdict, replace(run, look=Look(), cpu_before=session.cpu_seconds))
+
+    def _verdict(self, session: DecodeSession, info: VideoInfo, run: _Run, **said: Any) -> Verdict:
+        """What the look says: in fp32 where bf16 might change the word, and asked again where it is a suspicion."""
+        scored = self._score(run)
+        verdict = self._judge(session, info, run, scored, **said)
+        if not self.engine.is_exact and self._is_close_call(verdict):
+            scored = self._score(run, exact=True)
+            verdict = self._judge(session, info, run, scored, **said)
+        if verdict.verdict not in ("suspicious", "manipulated"):
+            return verdict
+        again = self._ask_again(run, scored, verdict)
+        return self._judge(session, info, run, scored, again=again, **said)
+
+    def _ask_again(self, run: _Run, scored: Scored, verdict: Verdict) -> list[float]:
+        """P(fake) of the deciding window on re-compressed copies of its crops."""
+        judged = [track for track in verdict.tracks if track.p_fake is not None]
+        deciding = max(judged, key=lambda track: track.p_fake or 0.0)
+
+        def rescore(name: str, crops: Sequence[NDArray[np.uint8]]) -> Sequence[float]:
+            logits = self.engine.logits(name, crops, deadline=run.deadline, cancel=run.cancel, exact=True)
+            return [float(value) for value in logits]
+
+        with run.clock.stage("classify"):
+            return asked_again(
+                [without_shadow(score) for score in scored.scores],
+                scored.crops,
+                track_id=deciding.track_id,
+                num_tracks=len(judged),
+                calibration=self.bundle_set.calibration,
+                rescore=rescore,
+                names=[bundle.name for bundle in self.bundle_set.bundles if not is_track_bundle(bundle)],
+            )
+
+    def _may_look_again(self, info: VideoInfo) -> bool:
+        looks = self.options.num_looks_undecided
+        return looks > 1 and info.num_packets >= looks * self.options.num_frames
+
+    def _look_again(self, file: BinaryIO, undecided: Verdict, run: _Run) -> Verdict:
+        """Several looks at other frames of an undecided video, each judged as calibrated; the middle one counts."""
+        num_looks = self.options.num_looks_undecided
+        more = replace(self.options, num_frames=num_looks * self.options.num_frames, first_look=None)
+        with DecodeSession(file, options=more, cancel=run.cancel) as session:
+            with run.clock.stage("decode"):
+                info = session.open()
+                frames, is_more = session.next_frames(_FIRST_WINDOW)
+            self._gather(session, frames, is_more, run, num_frames=more.num_frames)
+            looks = [replace(run, look=run.look.part(k, num_looks)) for k in range(num_looks)]
+            sampling = f"{SAMPLING_POLICY}+{num_looks}_looks/1"
+            verdicts = [self._verdict(session, info, look, sampling=sampling) for look in looks]
+            order = sorted((v.p_fake, i) for i, v in enumerate(verdicts) if v.p_fake is not None)
+            if len(order) < num_looks:
+                return undecided
+            middle = order[len(order) // 2][1]
+            return self._verdict(session, info, looks[middle], sampling=sampling, looks=[p for p, _ in order])
 
     @property
     def _clear(self) -> float | None:
         """P(fake) after the first look below which a video is let go; None when every video gets the whole look."""
-        clear = self.bundle_set.document.get("first_look_clear")
-        return float(clear) if clear is not None and self.options.first_look is not None else None
+        is_smaller = self.options.first_look is not None and self.options.first_look < self.options.num_frames
+        return self.bundle_set.calibration.first_look_clear if is_smaller else None
+
+    def _score(self, run: _Run, *, exact: bool = False) -> Scored:
+        return score_tracks(run.look, self.engine, self._scored, deadline=run.deadline, cancel=run.cancel, exact=exact)
 
     def _first_look(self, session: DecodeSession, info: VideoInfo, frames: Sequence[Frame], run: _Run) -> Verdict | None:
-        """The verdict of a few of the decoded frames, if it is clear; a video that is not gets the verdict of the whole look."""
+        """The verdict of a few of the decoded frames, if they are clear; a video that is not gets the verdict of the whole look.
+
+        Clear means that every face could be followed and that not one crop stands out: a stretch that the whole look
+        would see (five of its frames) holds at least one frame of a first look of a quarter of them.
+        """
         assert self.options.first_look is not None
         assert self._clear is not None
         step = max(1, -(-len(frames) // self.options.first_look))
         chosen = frames[step // 2 :: step]
-        first = _Run(look=Look(), clock=run.clock, deadline=run.deadline, cancel=run.cancel)
+        first = replace(run, look=Look())
         with run.clock.stage("detect"):
             boxes = self._find_faces(chosen, first)
         with run.clock.stage("crop"):
             self._cut(session, chosen, boxes, first.look)
         self._finish_scoring(self._start_scoring(chosen, boxes, first), first)
-        verdict = self._judge(
-            session, info, first, self._score(first), num_requested=len(chosen), sampling=f"{SAMPLING_POLICY}+first_look/1"
-        )
-        return verdict if verdict.verdict == "authentic" and verdict.p_fake is not None and verdict.p_fake < self._clear else None
+        scored = self._score(first)
+        verdict = self._judge(session, info, first, scored, num_requested=len(chosen), sampling=f"{SAMPLING_POLICY}+first_look/2")
+        all_followed = len(scored.scores) == sum(len(kept) for kept in boxes)
+        calibration = self.bundle_set.calibration
+        is_clear = all_followed and loudest_crop([without_shadow(score).logits for score in scored.scores], calibration) < self._clear
+        return verdict if is_clear and verdict.verdict == "authentic" else None
 
-    def _gather(self, session: DecodeSession, frames: list[Frame], more: bool, run: _Run) -> None:
+    def _gather(self, session: DecodeSession, frames: list[Frame], more: bool, run: _Run, *, num_frames: int | None = None) -> None:
         """Decode, find faces, cut and score, window by window: while one is being looked at, the next is being decoded."""
         waits: list[_Wait] = []
         while frames:
             if more:
-                left = self.options.num_frames - len(run.look.frames) - len(frames)
+                left = (num_frames or self.options.num_frames) - len(run.look.frames) - len(frames)
                 session.ask_frames(left if 0 < left <= _FIRST_WINDOW else _WINDOW)
             with run.clock.stage("detect"):
                 boxes = self._find_faces(frames, run)
@@ -271,6 +335,8 @@ class Screener:
         *,
         num_requested: int | None = None,
         sampling: str = SAMPLING_POLICY,
+        again: Sequence[float] = (),
+        looks: Sequence[float] = (),
     ) -> Verdict:
         with run.clock.stage("aggregate"):
             return judge(
@@ -285,7 +351,9 @@ class Screener:
                 device=self.device,
                 warnings=sorted(session.warnings | run.look.warnings),
                 stage_seconds=run.clock.seconds,
-                decode_cpu=session.cpu_seconds,
+                decode_cpu=run.cpu_before + session.cpu_seconds,
+                again=again,
+                looks=looks,
             )
 
     def _is_close_call(self, verdict: Verdict) -> bool:
@@ -341,55 +409,3 @@ class Screener:
             look.crops.setdefault((frame_id, number), {})[name] = cut
         look.frames += frames
         look.boxes += [list(kept) for kept in boxes]
-
-    def _score(self, run: _Run, *, exact: bool = False) -> Scored:
-        """The scores of every track that is long enough to say something; computed again in fp32 when `exact`."""
-        look = run.look
-        number_of = {id(box): (box.frame_id, number) for kept in look.boxes for number, box in enumerate(kept)}
-        members = [
-            (track.track_id, box, look.crops[number_of[id(box)]])
-            for track in follow(look.frames, look.boxes)
-            if len(track.boxes) >= 3
-            for box in track.boxes
-        ]
-        logits: list[dict[str, float]] = [{} for _ in members]
-        seconds: dict[str, float] = {}
-        for bundle in self._scored:
-            started = time.monotonic()
-            crops = [cuts[bundle.name][0] for _, _, cuts in members]
-            if is_track_bundle(bundle):
-                values = self._track_logits(bundle, [(track_id, box) for track_id, box, _ in members], crops)
-            elif exact:
-                scored = self.engine.logits(bundle.name, crops, deadline=run.deadline, cancel=run.cancel, exact=True)
-                values = {i: float(value) for i, value in enumerate(scored)}
-            else:
-                values = {i: look.logits[number_of[id(box)]][bundle.name] for i, (_, box, _) in enumerate(members)}
-            for i, value in values.items():
-                logits[i][bundle.name] = value
-            seconds[bundle.name] = look.waited.get(bundle.name, 0.0) + time.monotonic() - started
-        first = self.bundle_set.bundles[0].name if self.bundle_set.bundles else ""
-        scores = [
-            CropScore(
-                track_id=track_id,
-                pts_seconds=box.pts_seconds,
-                logits=logits[i],
-                weight=quality_weight(confidence=box.confidence, side_px=box.side_px, sharpness=cuts[first][1]),
-                side_px=box.side_px,
-                xyxy=(float(box.xyxy[0]), float(box.xyxy[1]), float(box.xyxy[2]), float(box.xyxy[3])),
-            )
-            for i, (track_id, box, cuts) in enumerate(members)
-        ]
-        pictures = {(track_id, box.pts_seconds): cuts[first][0] for track_id, box, cuts in members}
-        precision: dict[str, Precision] = {bundle.name: "fp32" if exact else self.engine.precision(bundle.name) for bundle in self._scored}
-        return Scored(scores=scores, pictures=pictures, seconds=seconds, precision=precision)
-
-    def _track_logits(self, bundle: Bundle, faces: Sequence[tuple[int, FaceBox]], crops: Sequence[NDArray[np.uint8]]) -> dict[int, float]:
-        """Logits of a detector of tracks by number of the crop; crops of tracks that are too short for it are left out."""
-        out: dict[int, float] = {}
-        for track_id in sorted({track_id for track_id, _ in faces}):
-            members = [i for i, (other, _) in enumerate(faces) if other == track_id]
-            points = [faces[i][1].landmarks_in_crop(bundle.crop.margin) for i in members]
-            values = self.engine.track_logits(bundle.name, [crops[i] for i in members], points)
-            if values is not None:
-                out |= {i: float(value) for i, value in zip(members, values, strict=True)}
-        return out

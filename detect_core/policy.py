@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -32,6 +32,16 @@ class FaceCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a score's worth depends on."""
+
+    quantiser: float | None = None
+    """As `VideoInfo.quantiser`."""
+    distances: Mapping[int, float] = field(default_factory=dict)
+    """Track -> distance from the faces of the calibration."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The word, the number if one was measured, and why."""
 
@@ -50,6 +60,7 @@ def decide(
     num_crops: int,
     calibration: VideoCalibration,
     track_logits: Mapping[int, Mapping[str, float]],
+    circumstances: Circumstances = Circumstances(),
 ) -> Decision:
     """Judge a video.
 
@@ -59,6 +70,7 @@ def decide(
         num_crops: accepted crops on tracks that are long enough.
         calibration: thresholds, crowd correction, Platt.
         track_logits: per track and detector the logit of the deciding window, for the disagreement check.
+        circumstances: how hard the video was compressed, how far its faces are from known ones.
     """
     too_little = _too_little(windows, counts=counts, num_crops=num_crops)
     if too_little is not None:
@@ -90,7 +102,56 @@ def decide(
             sentence="The detectors contradict each other on the same face; a person should look.",
             track_id=best.track_id,
         )
+    distance = circumstances.distances.get(best.track_id)
+    if calibration.domain is not None and distance is not None and distance > calibration.domain.limit:
+        return Decision(
+            verdict="inconclusive",
+            p_fake=p_fake,
+            reason_codes=("OUT_OF_DOMAIN",),
+            sentence=f"Face {best.track_id} looks unlike all faces that the detectors were measured on (light, colour or detail); its score says little.",
+            track_id=best.track_id,
+        )
+    quantiser = circumstances.quantiser
+    if (
+        calibration.max_quantiser is not None
+        and quantiser is not None
+        and quantiser > calibration.max_quantiser
+        and p_fake < calibration.t_fake
+    ):
+        return Decision(
+            verdict="inconclusive",
+            p_fake=p_fake,
+            reason_codes=("HEAVY_COMPRESSION",),
+            sentence=(
+                f"The video is compressed too hard to judge (quantiser {quantiser:.0f} of 51, known up to {calibration.max_quantiser:.0f}); "
+                "a better rendition may allow a verdict."
+            ),
+            track_id=best.track_id,
+        )
     return _by_threshold(p_fake, best, calibration=calibration, num_tracks=len(windows))
+
+
+def unstable(decision: Decision, *, again: Sequence[float], calibration: VideoCalibration) -> Decision:
+    """The decision after a second opinion on re-compressed crops: a suspicion that most of them drop is no verdict.
+
+    Args:
+        decision: what the video would be called.
+        again: P(fake) of the deciding window under each re-compression.
+        calibration: whose thresholds count.
+    """
+    dropped = sum(p < calibration.t_review for p in again)
+    if decision.verdict not in ("suspicious", "manipulated") or 2 * dropped <= len(again):
+        return decision
+    return Decision(
+        verdict="inconclusive",
+        p_fake=decision.p_fake,
+        reason_codes=("UNSTABLE_UNDER_RECOMPRESSION",),
+        sentence=(
+            f"The suspicion about face {decision.track_id} goes away in {dropped} of {len(again)} re-compressed copies of the same pictures; "
+            "it rests on traces too faint for a verdict."
+        ),
+        track_id=decision.track_id,
+    )
 
 
 def _by_threshold(p_fake: float, best: TrackWindow, *, calibration: VideoCalibration, num_tracks: int) -> Decision:

@@ -13,7 +13,7 @@ from .aggregate import TrackWindow, best_window, of_track
 from .bundle import Bundle
 from .calibration import BundleSet
 from .evidence import mean_logits
-from .policy import FaceCounts, decide
+from .policy import Circumstances, FaceCounts, decide
 from .structs import CropScore, VerdictWord
 
 _PREFIX: Final = "shadow/"
@@ -46,13 +46,14 @@ def of_shadow(score: CropScore) -> CropScore:
     return replace(score, logits={name.removeprefix(_PREFIX): value for name, value in score.logits.items() if name.startswith(_PREFIX)})
 
 
-def shadow_opinion(scores: Sequence[CropScore], *, shadow: BundleSet, counts: FaceCounts) -> ShadowOpinion:
+def shadow_opinion(scores: Sequence[CropScore], *, shadow: BundleSet, counts: FaceCounts, quantiser: float | None = None) -> ShadowOpinion:
     """Judge the same crops by the shadow's own calibration.
 
     Args:
         scores: with the shadow's logits among the others.
         shadow: its bundle set.
         counts: what the face detector found, the same for both.
+        quantiser: of the video, the same for both.
     """
     calibration = shadow.calibration
     mine = [of_shadow(score) for score in scores]
@@ -68,6 +69,7 @@ def shadow_opinion(scores: Sequence[CropScore], *, shadow: BundleSet, counts: Fa
         counts=counts,
         num_crops=sum(window.num_crops for window in windows),
         calibration=calibration,
-        track_logits={window.track_id: mean_logits(tracks[window.track_id], window) for window in windows},
+        track_logits={window.track_id: mean_logits([s.logits for s in tracks[window.track_id]], window) for window in windows},
+        circumstances=Circumstances(quantiser=quantiser),
     )
     return ShadowOpinion(bundle_set=shadow.label, verdict=decision.verdict, p_fake=decision.p_fake)

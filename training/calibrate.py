@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
 from detect_core.aggregate import STRATEGY, crowd_corrected
-from detect_core.calibration import Fusion
+from detect_core.calibration import Fusion, VideoCalibration
 
 from .errors import DataError
+from .limits import Limits
 from .metrics import fpr_upper_bound
 from .video_scores import Role, VideoLogits
 
@@ -46,6 +47,19 @@ class Calibration:
     """Calibrated scores of the held-out real videos and photographs, ascending: what a policy is derived from."""
     fake_scores: tuple[float, ...]
     """The same of labelled fakes of generators and people that the scoring lines had not seen."""
+
+    def with_fusion(self, fusion: Fusion) -> VideoCalibration:
+        """As screening uses it, without limits."""
+        return VideoCalibration(
+            fusion=fusion,
+            strategy=STRATEGY,
+            beta=self.beta,
+            platt_a=self.platt_a,
+            platt_c=self.platt_c,
+            t_review=self.t_review,
+            t_fake=self.t_fake,
+            name="fitted",
+        )
 
     def document(self) -> dict[str, Any]:
         """The part of the bundle set's JSON."""
@@ -153,6 +167,7 @@ def set_document(
     optional: Sequence[str],
     fusion: Fusion,
     calibration: Calibration,
+    limits: Limits | None = None,
     dataset_sha256: str,
     date: str,
 ) -> dict[str, Any]:
@@ -164,12 +179,14 @@ def set_document(
         "optional": list(optional),
         "fusion": {"kind": fusion.kind, "offsets": dict(fusion.offsets), "weights": dict(fusion.weights)},
         **calibration.document(),
+        **(limits.document() if limits is not None else {}),
         "protocol": {
             "num_real_videos": calibration.num_real_videos,
             "fpr_at_t_fake": calibration.num_false / calibration.num_real_videos,
             "real_scores": list(calibration.real_scores),
             "fake_scores": list(calibration.fake_scores),
             "fpr_upper_95": round(fpr_upper_bound(calibration.num_false, calibration.num_real_videos), 4),
+            **({"first_look": limits.protocol()} if limits is not None else {}),
             "dataset_sha256": dataset_sha256,
             "date": date,
         },

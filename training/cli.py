@@ -172,6 +172,7 @@ def calibrate(
 
     from .calibrate import DEFAULT_SHARES, fit_fusion, set_document
     from .calibrate import calibrate as fit
+    from .limits import fit_limits
 
     members = [load_bundle(bundles / name) for name in names.split(",")]
     scored = _scores(scores, videos, members, folds, faces)
@@ -179,12 +180,14 @@ def calibrate(
     fusion = fit_fusion([video for video in scored if video.role in ("real", "twin")], wanted)
     reals = [video for video in scored if video.role in ("real", "twin", "still_real")]
     fakes = [video for video in scored if video.role in ("fake", "simulated", "still_fake")]
+    fitted = fit(reals, fakes, fusion=fusion, headroom=headroom)
     document = set_document(
         name=set_name,
         bundles=[{"name": b.name, "path": b.root.name, "sha256": b.sha256} for b in members],
         optional=optional.split(",") if optional else [],
         fusion=fusion,
-        calibration=fit(reals, fakes, fusion=fusion, headroom=headroom),
+        calibration=fitted,
+        limits=fit_limits(scored, fitted.with_fusion(fusion)),
         dataset_sha256=_content_hash(scored),
         date=date or datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     )
@@ -193,7 +196,7 @@ def calibrate(
     loaded = load_bundle_set(path)
     golden_path(path).write_text(json.dumps(golden_document(loaded), indent=2) + "\n")
     console.print(f"{loaded.label} written to {path}")
-    console.print_json(json.dumps({key: document[key] for key in ("beta", "platt", "thresholds", "protocol")}))
+    console.print_json(json.dumps({key: document[key] for key in ("beta", "platt", "thresholds", "max_disagreement", "max_quantiser", "first_look_clear", "protocol")}))
 
 
 @app.command()

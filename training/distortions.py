@@ -14,7 +14,7 @@ from .reencode import reencode_h264
 from .scorers import Scorers
 from .split_videos import VideoRow
 from .video_faces import TrackCrops
-from .video_scores import DISTORTED, NUM_SIMULATED, WIDE, TrackLogits, VideoLogits, shrink
+from .video_scores import DISTORTED, NUM_SIMULATED, UNDISTORTED, WIDE, VideoLogits, score_track, shrink
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,21 @@ def score_distorted(row: VideoRow, track: TrackCrops, scorers: Scorers) -> list[
     chosen = range(0, len(track.boxes), step)
     clean = [np.ascontiguousarray(track.images[WIDE][i]) for i in chosen]
     out = []
-    for name, frames in {"none": clean, **{name: _distorted(clean, d) for name, d in DISTORTIONS.items()}}.items():
+    for name, (frames, quantiser) in {
+        UNDISTORTED: (clean, None),
+        **{name: _distorted(clean, d) for name, d in DISTORTIONS.items()},
+    }.items():
         images = {key: [shrink(frame, spec) for frame in frames] for key, spec in scorers.specs().items()}
-        logits = scorers.logits(images, [track.boxes[i] for i in chosen], file=row.file)
-        scored = TrackLogits(logits, [track.weights[i] for i in chosen])
-        out.append(VideoLogits(f"{row.file}{DISTORTED}{name}", row.label, row.group, row.source, row.generator, row.split, [scored]))
+        scored = score_track(scorers, images, [track.boxes[i] for i in chosen], [track.weights[i] for i in chosen], file=row.file)
+        file = f"{row.file}{DISTORTED}{name}"
+        out.append(VideoLogits(file, row.label, row.group, row.source, row.generator, row.split, [scored], quantiser=quantiser))
     return out
 
 
-def _distorted(frames: Sequence[NDArray[np.uint8]], distortion: Distortion) -> list[NDArray[np.uint8]]:
+def _distorted(frames: Sequence[NDArray[np.uint8]], distortion: Distortion) -> tuple[list[NDArray[np.uint8]], float | None]:
     side = frames[0].shape[0]
     inner = round(side * distortion.scale / 2) * 2
     small = [np.asarray(cv2.resize(frame, (inner, inner), interpolation=cv2.INTER_AREA), np.uint8) for frame in frames]
-    coded = reencode_h264(small, crf=distortion.crf)
-    return [np.asarray(cv2.resize(frame, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8) for frame in coded]
+    coded, quantiser = reencode_h264(small, crf=distortion.crf)
+    enlarged = [np.asarray(cv2.resize(frame, (side, side), interpolation=cv2.INTER_LINEAR), np.uint8) for frame in coded]
+    return enlarged, quantiser

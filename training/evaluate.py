@@ -16,9 +16,10 @@ from detect_core.detectors import Detector
 from .calibrate import video_scores
 from .face_pack import FacePack
 from .held_out import simulators_for
+from .limits import FLAGGED, decision_of, first_look
 from .metrics import auc, bootstrap_auc, expected_calibration_error, fpr_upper_bound, tpr_at_fpr
 from .still_scores import Measured, by_source, on_pairs
-from .video_scores import DISTORTED, Role, VideoLogits
+from .video_scores import DISTORTED, UNDISTORTED, Role, VideoLogits
 
 STILL_SOURCES = ("ciplab", "web140k", "ffhq")
 
@@ -74,6 +75,7 @@ def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration
         ),
         *per_generator,
         *_policy_rows(true, calibration),
+        *_first_look_rows(judged, calibration),
         *_distortion_rows(of("distorted"), calibration),
         _ece_row("ECE in domain (simulated fakes and re-encoded twins)", simulated, calibration, "<= 0.03"),
         _ece_row("ECE under medium distortion", [p for p in of("distorted") if p[0].file.endswith(":medium")], calibration, "<= 0.08"),
@@ -97,15 +99,44 @@ def write_report(rows: Sequence[Row], path: Path, *, bundle_set: BundleSet, mate
 
 
 def _policy_rows(true: Sequence[tuple[VideoLogits, float]], calibration: VideoCalibration) -> list[Row]:
-    reals = np.array([calibration.probability(s) for v, s in true if not v.label])
-    fakes = np.array([calibration.probability(s) for v, s in true if v.label])
-    called = int((reals >= calibration.t_fake).sum())
+    decided = [(video, decision_of(video, calibration)) for video, _ in true]
+    reals = [decision for video, decision in decided if not video.label]
+    fakes = [decision for video, decision in decided if video.label]
+    called = sum(decision.verdict == "manipulated" for decision in reals)
+    flagged = {name: sum(d.verdict in FLAGGED for d in decisions) for name, decisions in (("real", reals), ("fake", fakes))}
+    covered = sum(decision.verdict != "inconclusive" for decision in reals)
+    reasons = Counter(code for d in (*reals, *fakes) if d.verdict == "inconclusive" for code in d.reason_codes)
+    abstained = ", ".join(f"{code} {count}" for code, count in reasons.most_common()) or "none"
     return [
         Row("real videos called manipulated", called, f"of {len(reals)}", "0", called == 0),
         Row("upper 95 % bound of that rate", round(fpr_upper_bound(called, len(reals)), 4), "", None, None, "Clopper-Pearson, one-sided"),
-        Row("real videos called suspicious or worse", int((reals >= calibration.t_review).sum()), f"of {len(reals)}"),
-        Row("fake videos called manipulated", int((fakes >= calibration.t_fake).sum()), f"of {len(fakes)}"),
-        Row("fake videos called suspicious or worse", int((fakes >= calibration.t_review).sum()), f"of {len(fakes)}"),
+        Row("coverage: real videos that get a verdict", round(covered / len(reals), 4), "", ">= 0.7", None, f"cannot tell: {abstained}"),
+        Row("real videos called suspicious or worse", flagged["real"], f"of {len(reals)}"),
+        Row("fake videos called manipulated", sum(d.verdict == "manipulated" for d in fakes), f"of {len(fakes)}"),
+        Row("fake videos called suspicious or worse", flagged["fake"], f"of {len(fakes)}"),
+    ]
+
+
+def _first_look_rows(judged: Sequence[tuple[VideoLogits, float]], calibration: VideoCalibration) -> list[Row]:
+    """What the first look saves, and whether it lets a video go that the whole look flags."""
+    clear = calibration.first_look_clear
+    if clear is None:
+        return []
+    looks = [(video, first_look(video, calibration)) for video, _ in judged]
+    let_go = [video for video, loudest in looks if loudest is not None and loudest < clear]
+    missed = sum(decision_of(video, calibration).verdict in FLAGGED for video in let_go)
+    reals = [loudest for video, loudest in looks if video.role == "real"]
+    share = sum(loudest is not None and loudest < clear for loudest in reals) / max(len(reals), 1)
+    return [
+        Row("real videos that the first look lets go", round(share, 4), "", None, None, f"{len(reals)} reals"),
+        Row(
+            "of all that it lets go, flagged by the whole look",
+            missed,
+            f"of {len(let_go)}",
+            "0",
+            missed == 0,
+            "the threshold was fitted on these",
+        ),
     ]
 
 
@@ -114,15 +145,15 @@ def _distortion_rows(distorted: Sequence[tuple[VideoLogits, float]], calibration
     by_name: dict[str, list[tuple[VideoLogits, float]]] = {}
     for pair in distorted:
         by_name.setdefault(pair[0].file.split(DISTORTED)[1], []).append(pair)
-    if "none" not in by_name:
+    if UNDISTORTED not in by_name:
         return []
 
     def numbers(pairs: Sequence[tuple[VideoLogits, float]]) -> tuple[float, float]:
-        reals = np.array([calibration.probability(s) for v, s in pairs if not v.label])
-        return auc([s for _, s in pairs], [v.label for v, _ in pairs]), float((reals >= calibration.t_review).mean())
+        reals = [decision_of(v, calibration).verdict for v, _ in pairs if not v.label]
+        return auc([s for _, s in pairs], [v.label for v, _ in pairs]), sum(word in FLAGGED for word in reals) / len(reals)
 
-    num_reals = sum(not v.label for v, _ in by_name["none"])
-    clean_auc, clean_fpr = numbers(by_name.pop("none"))
+    num_reals = sum(not v.label for v, _ in by_name[UNDISTORTED])
+    clean_auc, clean_fpr = numbers(by_name.pop(UNDISTORTED))
     rows = []
     for name, goal in (("mild", 0.02), ("medium", 0.06), ("H.264 CRF 40", 0.12)):
         value, fpr = numbers(by_name[name])
@@ -130,7 +161,8 @@ def _distortion_rows(distorted: Sequence[tuple[VideoLogits, float]], calibration
             Row(f"AUC drop: {name}", round(clean_auc - value, 4), "AUC", f"<= {goal}", None, f"{clean_auc:.3f} before, {value:.3f} after")
         )
         ratio = fpr / max(clean_fpr, 1 / num_reals)  # none before counts as one: nobody can know that a rate is zero
-        note = f"share of reals at or above t_review: {clean_fpr:.3f} before, {fpr:.3f} after"
+        silent = sum(decision_of(v, calibration).verdict == "inconclusive" for v, _ in by_name[name])
+        note = f"share of reals called suspicious or worse: {clean_fpr:.3f} before, {fpr:.3f} after; cannot tell: {silent} of {len(by_name[name])}"
         rows.append(Row(f"FPR at the frozen threshold: {name}", round(ratio, 2), "x", "<= 2", None, note))
     return rows
 

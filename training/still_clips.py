@@ -15,7 +15,7 @@ from .face_pack import PACK_MARGIN, PACK_SIDE_PX, FacePack
 from .index_faces import read_faces
 from .reencode import reencode_h264
 from .scorers import Scorers
-from .video_scores import STILL, TrackLogits, VideoLogits, shrink
+from .video_scores import STILL, VideoLogits, score_track, shrink
 
 SOURCES: Final = ("web140k", "ffhq")
 """Sources that have generated portraits and real ones of the same kind."""
@@ -43,14 +43,14 @@ def score_still_clips(faces_root: Path, scorers: Scorers, *, limit: int = 70) ->
 def _score(pack: FacePack, i: int, scorers: Scorers) -> VideoLogits:
     row = pack.rows[i]
     image = np.ascontiguousarray(pack.images[i].permute(1, 2, 0).numpy())
-    frames = reencode_h264([_zoomed(image, k / (_NUM_FRAMES - 1)) for k in range(_NUM_FRAMES)], crf=_CRFS[i % len(_CRFS)])
+    frames, quantiser = reencode_h264([_zoomed(image, k / (_NUM_FRAMES - 1)) for k in range(_NUM_FRAMES)], crf=_CRFS[i % len(_CRFS)])
     images = {name: [shrink(frame, spec) for frame in frames] for name, spec in scorers.specs().items()}
     side = PACK_SIDE_PX / PACK_MARGIN
     corner = (PACK_SIDE_PX - side) / 2
     xyxy = np.array([corner, corner, corner + side, corner + side], np.float32)
     boxes = [FaceBox(k, k / 2, xyxy, pack.landmarks[i].numpy() * PACK_SIDE_PX, 1.0) for k in range(_NUM_FRAMES)]
-    track = TrackLogits(scorers.logits(images, boxes, file=row.file), [1.0] * _NUM_FRAMES)
-    return VideoLogits(f"{STILL}{row.file}", row.label, row.group, row.source, row.generator, row.split, [track])
+    track = score_track(scorers, images, boxes, [1.0] * _NUM_FRAMES, file=row.file)
+    return VideoLogits(f"{STILL}{row.file}", row.label, row.group, row.source, row.generator, row.split, [track], quantiser=quantiser)
 
 
 def _zoomed(image_hwc: NDArray[np.uint8], part: float) -> NDArray[np.uint8]:

@@ -77,6 +77,6 @@ def twin(track: TrackCrops, generator: np.random.Generator) -> list[NDArray[np.u
     face = float(generator.uniform(*_TWIN_FACE_PX))
     side = round(min(face * PACK_MARGIN, WIDE_SPEC.size_px) / 2) * 2
     small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA) for image in track.images["wide"]]
-    coded = reencode_h264([np.asarray(image, np.uint8) for image in small], crf=int(generator.integers(*_TWIN_CRF)))
+    coded, _quantiser = reencode_h264([np.asarray(image, np.uint8) for image in small], crf=int(generator.integers(*_TWIN_CRF)))
     size = TEMPORAL_SPEC.size_px
     return [np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), np.uint8) for image in coded]

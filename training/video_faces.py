@@ -17,7 +17,7 @@ from detect_core.faces.detect import FaceDetector, boxes_in_full_size
 from detect_core.faces.sparse import find_sparsely
 from detect_core.faces.track import follow
 from detect_core.options import ScreeningOptions
-from detect_core.structs import FaceBox, Frame
+from detect_core.structs import FaceBox, Frame, VideoInfo
 from detect_core.video.decode import CropRequest, DecodeSession
 
 from .errors import DataError
@@ -44,7 +44,12 @@ class TrackCrops:
 
 
 def cut_tracks(
-    path: Path, specs: Mapping[str, CropSpec], *, detector: FaceDetector, options: ScreeningOptions | None = None
+    path: Path,
+    specs: Mapping[str, CropSpec],
+    *,
+    detector: FaceDetector,
+    options: ScreeningOptions | None = None,
+    on_open: Callable[[VideoInfo], None] = lambda _info: None,
 ) -> list[TrackCrops]:
     """Decode one video, follow its faces and cut crops of every track that is long enough.
 
@@ -53,6 +58,7 @@ def cut_tracks(
         specs: crops wanted of every face, by name.
         detector: finds the faces.
         options: sampling and limits; those of screening by default.
+        on_open: told what the file is.
 
     Raises:
         DataError: the video cannot be decoded; the message names it.
@@ -63,7 +69,7 @@ def cut_tracks(
     cuts: dict[tuple[int, str], tuple[NDArray[np.uint8], float]] = {}
     try:
         with path.open("rb") as file, DecodeSession(file, options=options) as session:
-            session.open()
+            on_open(session.open())
             more = True
             while more:
                 batch, more = session.next_frames(options.num_frames)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,10 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detect_core.aggregate import best_window
+from detect_core.aggregate import MIN_TRACK_CROPS, best_window
 from detect_core.bundle import CropSpec
 from detect_core.calibration import Fusion
+from detect_core.domain import appearance
 from detect_core.faces.detect import FaceDetector
+from detect_core.options import ScreeningOptions
+from detect_core.structs import FaceBox, VideoInfo
 
 from .errors import DataError
 from .face_pack import PACK_MARGIN
@@ -38,8 +41,11 @@ Role = Literal["real", "fake", "twin", "simulated", "still_real", "still_fake", 
 """Untouched videos and re-encoded twins, labelled fakes and simulated ones, photographs shown as clips, distorted copies."""
 DISTORTED: Final = "#distorted:"
 """Stands between a file and the name of its distortion."""
+UNDISTORTED: Final = "none"
+"""Name of the copy that nothing was done to: same looks, same crops."""
 STILL: Final = "still:"
 """Stands before the file of a photograph that was scored as a clip."""
+FIRST_LOOK: Final = ScreeningOptions().first_look or 8
 NUM_SIMULATED: Final = 16
 """Crops of a track that are turned into a fake: enough for its best window, half the cost."""
 
@@ -51,6 +57,10 @@ class TrackLogits:
     logits: dict[str, list[float]]
     """Detector name -> one per crop, in time order."""
     weights: list[float]
+    appearance: list[float] = field(default_factory=list)
+    """As `detect_core.domain.appearance` says of the first detector's crops; empty where it was not measured."""
+    first_look: dict[str, list[float]] = field(default_factory=dict)
+    """Logits of a first look at the track, which sees about `FIRST_LOOK` of its crops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,8 @@ class VideoLogits:
     """Empty for real ones; simulated fakes are named `sim:<family>`, re-encoded twins of reals stay real."""
     split: str
     tracks: list[TrackLogits]
+    quantiser: float | None = None
+    """Of the file, or of the encoding that a distorted copy went through."""
 
     @property
     def role(self) -> Role:
@@ -93,10 +105,39 @@ class VideoLogits:
 
 def score_video(root: Path, row: VideoRow, *, scorers: Scorers, face_detector: FaceDetector) -> tuple[VideoLogits, TrackCrops | None]:
     """Score a video as it is; also its largest track with wide crops, for simulators, or None without a face."""
-    tracks = cut_tracks(root / row.file, {**scorers.specs(), WIDE: WIDE_SPEC}, detector=face_detector)
-    scored = [TrackLogits(scorers.logits(t.images, t.boxes, file=row.file), list(t.weights)) for t in tracks]
+    facts: list[VideoInfo] = []
+    tracks = cut_tracks(root / row.file, {**scorers.specs(), WIDE: WIDE_SPEC}, detector=face_detector, on_open=facts.append)
+    scored = [score_track(scorers, t.images, t.boxes, t.weights, file=row.file) for t in tracks]
     largest = max(tracks, key=lambda t: sum(box.side_px for box in t.boxes)) if tracks else None
-    return VideoLogits(row.file, row.label, row.group, row.source, row.generator, row.split, scored), largest
+    video = VideoLogits(row.file, row.label, row.group, row.source, row.generator, row.split, scored, quantiser=facts[0].quantiser)
+    return video, largest
+
+
+def score_track(
+    scorers: Scorers, images: Mapping[str, Sequence[NDArray[np.uint8]]], boxes: Sequence[FaceBox], weights: Sequence[float], *, file: str
+) -> TrackLogits:
+    """Everything that is known about one track.
+
+    Args:
+        scorers: the detectors.
+        images: its crops in time order, by detector.
+        boxes: their boxes.
+        weights: their quality weights.
+        file: the video that they come from.
+    """
+    step = max(1, round(len(boxes) / FIRST_LOOK))
+    few = slice(step // 2, None, step)
+    first = (
+        scorers.logits({name: crops[few] for name, crops in images.items()}, boxes[few], file=file)
+        if len(boxes[few]) >= MIN_TRACK_CROPS
+        else {}
+    )
+    return TrackLogits(
+        scorers.logits(images, boxes, file=file),
+        list(weights),
+        appearance=[float(value) for value in appearance(images[next(iter(scorers.specs()))])],
+        first_look=first,
+    )
 
 
 def score_simulated(
@@ -125,9 +166,9 @@ def score_simulated(
     frames = [
         np.ascontiguousarray(track.images[WIDE][i]) if simulator is None else _fake_frame(i, track, donor, simulator, seed) for i in chosen
     ]
-    frames = reencode_h264(frames, crf=crf)
+    frames, quantiser = reencode_h264(frames, crf=crf)
     images = {name: [shrink(frame, spec) for frame in frames] for name, spec in scorers.specs().items()}
-    logits = scorers.logits(images, [track.boxes[i] for i in chosen], file=row.file)
+    scored = score_track(scorers, images, [track.boxes[i] for i in chosen], [track.weights[i] for i in chosen], file=row.file)
     family = f"sim:{simulator.family}" if simulator is not None else ""
     label = int(simulator is not None)
     return VideoLogits(
@@ -137,7 +178,8 @@ def score_simulated(
         row.source,
         family,
         row.split,
-        [TrackLogits(logits, [track.weights[i] for i in chosen])],
+        [scored],
+        quantiser=quantiser,
     )
 
 

@@ -116,6 +116,7 @@ class DecodeChild:
                 "rotation_degrees": (360 - self._rotation) % 360,
                 "frame_rate": index.frame_rate,
                 "bit_rate": index.bit_rate,
+                "quantiser": index.quantiser,
                 "warnings": notes,
                 **facts,
             },

@@ -5,7 +5,7 @@ What containers claim (duration, frame rate, frame count) is only compared, neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import av
@@ -32,6 +32,7 @@ from .look_ahead import look_ahead
 from .mp4boxes import survey
 from .nal import nal_length_bytes, picture_kind
 from .plan import PacketFact
+from .quantiser import KeyPicture, key_quantiser
 from .sniff import HEAD_BYTES, sniff
 
 DEMUXERS: Final = ("mov", "matroska", "avi", "flv", "ogg", "gif", "apng", "mpeg", "mpegvideo", "mpegts")
@@ -59,6 +60,8 @@ class PacketIndex:
     num_keyframes: int
     first_pts: int
     warnings: tuple[str, ...]
+    quantiser: float | None = None
+    """Mean quantiser of a key picture, see `quantiser.py`."""
 
 
 def open_container(file: ForeignFile, *, limits: DecodeLimits) -> tuple[InputContainer, VideoStream, tuple[str, ...]]:
@@ -166,6 +169,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     discardable: list[bool] = []
     layers: list[int] = []
     num_bytes = num_corrupt = 0
+    key_picture = KeyPicture()
     time_base = float(stream.time_base or 0) or 1.0
     max_ticks = limits.duration_seconds / time_base
     first: int | None = None
@@ -179,6 +183,8 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
         discardable.append(kind is not None and not kind.is_reference)
         layers.append(kind.temporal_layer if kind else 0)
         num_bytes += packet.size
+        if keys[-1]:
+            key_picture.add(packet)
         num_corrupt += bool(packet.is_corrupt)
         first = packet.pts if first is None else first
         too_long = first is not None and packet.pts is not None and abs(packet.pts - first) > max_ticks
@@ -188,7 +194,8 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
             )
     if not pts:
         raise UndecodableError("the video stream holds not a single packet; upload the original file")
-    return _summarise(stream, pts, keys, discardable, layers, num_bytes=num_bytes, num_corrupt=num_corrupt, time_base=time_base)
+    index = _summarise(stream, pts, keys, discardable, layers, num_bytes=num_bytes, num_corrupt=num_corrupt, time_base=time_base)
+    return replace(index, quantiser=key_quantiser(stream.codec_context, key_picture.packet, pixels=limits.frame_pixels))
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Any:

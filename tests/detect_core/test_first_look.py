@@ -45,7 +45,7 @@ def judged(screener: Screener, path: Path, *, options: ScreeningOptions, clear: 
 
 
 def with_clear(bundle_set: BundleSet, clear: float | None) -> BundleSet:
-    return replace(bundle_set, document={**bundle_set.document, "first_look_clear": clear})
+    return replace(bundle_set, calibration=replace(bundle_set.calibration, first_look_clear=clear))
 
 
 def test_a_clear_video_is_let_go_after_the_first_look_and_says_so(screener: Screener, portrait: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_clear_video_is_let_go_after_the_first_look_and_says_so(screener: Scre
 
     assert verdict.verdict == "authentic"
     assert verdict.sampling.num_decoded == verdict.sampling.num_requested == 8
-    assert verdict.sampling.policy.endswith("+first_look/1")
+    assert verdict.sampling.policy.endswith("+first_look/2")
     assert "PARTIAL_DECODE" not in verdict.warnings
 
 
@@ -84,5 +84,5 @@ def test_nothing_to_judge_is_never_clear(screener: Screener, tmp_path: Path) -> 
 def test_a_look_too_small_for_a_verdict_is_refused() -> None:
     with pytest.raises(OptionError, match="first_look"):
         ScreeningOptions(first_look=4)
-    with pytest.raises(OptionError, match="first_look"):
-        ScreeningOptions(num_frames=16, first_look=17)
+    with pytest.raises(OptionError, match="num_looks_undecided"):
+        ScreeningOptions(num_looks_undecided=2)

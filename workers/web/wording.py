@@ -52,7 +52,9 @@ _REASONS: Final = {
     "LOW_EVIDENCE": "The faces are too small or too blurred to judge.",
     "CROWD_UNCERTAIN": "One face scores high, but among this many faces one such score can be chance. Look at that face.",
     "DETECTORS_DISAGREE": "The detectors contradict each other on the same face.",
-    "UNSTABLE": "The score changes when the video is encoded again.",
+    "UNSTABLE_UNDER_RECOMPRESSION": "The suspicion goes away when the same pictures are compressed again.",
+    "HEAVY_COMPRESSION": "The video is compressed too hard to judge. A better rendition may allow a verdict.",
+    "OUT_OF_DOMAIN": "The face looks unlike all faces that the detectors were measured on.",
 }
 _WARNINGS: Final = {
     "VFR": "The frame rate varies.",

@@ -1,0 +1,76 @@
+"""How hard a video was compressed: the mean quantiser of its key pictures, as the decoder itself saw it.
+
+Only H.264 pictures say so (0 to 51, ITU-T H.264 clause 7.4.5; six steps halve the detail that is kept). A file that was
+compressed hard once and gently a second time shows the second quantiser: what is low proves nothing, what is high does.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Final, cast
+
+import av
+import numpy as np
+from av.packet import Packet
+from av.sidedata.sidedata import SideData, Type
+from av.video.stream import VideoStream
+
+_TYPE_H264: Final = 1
+_HEADER: Final = struct.Struct("=I4xQQii")
+"""Head of libavutil's AVVideoEncParams: blocks, offset, bytes per block, kind of codec, quantiser of the picture."""
+_DELTA_AT: Final = 16
+"""Where a block holds what it adds to the picture's quantiser, after four integers of place and size."""
+EXPORT: Final = {"export_side_data": "venc_params"}
+"""Option of a decoder that attaches the quantisers to its pictures."""
+
+
+class KeyPicture:
+    """Keeps one key packet of a stream while it is indexed, from its second half: openings are often black."""
+
+    def __init__(self) -> None:
+        self.packet: Packet[VideoStream] | None = None
+        self._count = 0
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Tell about the next key packet."""
+        self._count += 1
+        if self._count & (self._count - 1) == 0:  # a power of two: the last of them lies in the second half
+            self.packet = packet
+
+
+def key_quantiser(context: av.VideoCodecContext, packet: Packet[VideoStream] | None, *, pixels: int) -> float | None:
+    """Mean quantiser of a key picture; None for other codecs and where it cannot be decoded.
+
+    Args:
+        context: of the stream; it is not touched.
+        packet: a key packet of the stream.
+        pixels: largest picture that is decoded.
+    """
+    if context.name != "h264" or packet is None:
+        return None
+    decoder = av.CodecContext.create("h264", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    decoder.extradata = context.extradata
+    decoder.thread_count = 1
+    decoder.options = {**EXPORT, "max_pixels": str(pixels)}
+    try:
+        pictures = [*decoder.decode(packet), *decoder.decode(None)]
+    except (av.error.FFmpegError, MemoryError):
+        return None
+    found = [value for picture in pictures if (value := picture_quantiser(picture)) is not None]
+    return float(np.mean(found)) if found else None
+
+
+def picture_quantiser(picture: av.VideoFrame) -> float | None:
+    """Mean quantiser over the blocks of one H.264 picture that was decoded with `EXPORT`; None without that data."""
+    attached = cast("Iterable[SideData]", picture.side_data)  # its stubs take it for a mapping of names
+    payload = next((bytes(data) for data in attached if data.type == Type.VIDEO_ENC_PARAMS), b"")
+    if len(payload) < _HEADER.size:
+        return None
+    num_blocks, offset, block_bytes, kind, base = _HEADER.unpack_from(payload)
+    if kind != _TYPE_H264 or num_blocks == 0 or block_bytes < _DELTA_AT + 4 or offset + num_blocks * block_bytes > len(payload):
+        return None
+    blocks = np.frombuffer(payload, np.uint8, num_blocks * block_bytes, offset).reshape(num_blocks, block_bytes)
+    deltas = blocks[:, _DELTA_AT : _DELTA_AT + 4].copy().view(np.int32)
+    return float(base + deltas.mean())

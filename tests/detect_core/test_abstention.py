@@ -1,0 +1,112 @@
+"""Every reason not to judge: when it applies, when it does not, and that a second opinion can only take a suspicion back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detect_core.aggregate import TrackWindow
+from detect_core.calibration import Fusion, VideoCalibration
+from detect_core.domain import FEATURES, Domain
+from detect_core.policy import Circumstances, Decision, FaceCounts, decide, unstable
+from detect_core.second_opinion import COPIES, asked_again, recompressed
+from detect_core.structs import CropScore
+
+CALIBRATION = VideoCalibration(
+    fusion=Fusion(kind="max", offsets={}, weights={}),
+    strategy="best_window/1",
+    beta=0.0,
+    platt_a=1.0,
+    platt_c=0.0,
+    t_review=0.6,
+    t_fake=0.9,
+    name="test",
+    max_quantiser=33.0,
+    domain=Domain(mean=np.zeros(len(FEATURES)), precision=np.eye(len(FEATURES)), limit=4.0),
+    max_disagreement=2.0,
+)
+NORMAL = Circumstances()
+COUNTS = FaceCounts(num_frames=32, num_frames_with_face=32, num_small_or_unsure=0, min_face_px=40.0)
+CLEAN, SUSPECT, FAKE = -2.0, 1.0, 4.0
+
+
+def judged(z: float, circumstances: Circumstances = NORMAL, logits: dict[str, float] | None = None) -> Decision:
+    window = TrackWindow(track_id=3, z=z, start=0, stop=5, num_crops=20, mean_weight=0.9)
+    return decide(
+        [window],
+        counts=COUNTS,
+        num_crops=20,
+        calibration=CALIBRATION,
+        track_logits={3: logits or {"a": z}},
+        circumstances=circumstances,
+    )
+
+
+@pytest.mark.parametrize(
+    ("z", "word", "reasons"),
+    [
+        (CLEAN, "inconclusive", ("HEAVY_COMPRESSION",)),
+        (SUSPECT, "inconclusive", ("HEAVY_COMPRESSION",)),
+        (FAKE, "manipulated", ("SCORE_ABOVE_T_FAKE",)),
+    ],
+)
+def test_beyond_known_compression_only_a_score_above_t_fake_is_believed(z: float, word: str, reasons: tuple[str, ...]) -> None:
+    decision = judged(z, Circumstances(quantiser=33.1))
+    assert (decision.verdict, decision.reason_codes) == (word, reasons)
+    assert decision.p_fake == pytest.approx(CALIBRATION.probability(z))
+
+
+@pytest.mark.parametrize("quantiser", [None, 0.0, 33.0])
+def test_known_or_unknown_compression_changes_nothing(quantiser: float | None) -> None:
+    for z in (CLEAN, SUSPECT, FAKE):
+        assert judged(z, Circumstances(quantiser=quantiser)) == judged(z)
+
+
+@pytest.mark.parametrize("z", [CLEAN, SUSPECT, FAKE])
+def test_an_unknown_kind_of_face_gets_no_verdict_at_all(z: float) -> None:
+    decision = judged(z, Circumstances(distances={3: 4.1}))
+    assert (decision.verdict, decision.reason_codes, decision.track_id) == ("inconclusive", ("OUT_OF_DOMAIN",), 3)
+    assert judged(z, Circumstances(distances={3: 3.9, 7: 99.0})) == judged(z)
+
+
+def test_detectors_that_contradict_each_other_make_no_suspicion() -> None:
+    assert judged(SUSPECT, logits={"a": 5.0, "b": -3.0}).reason_codes == ("DETECTORS_DISAGREE",)
+    assert judged(CLEAN, logits={"a": 5.0, "b": -3.0}).verdict == "authentic"
+
+
+def test_a_second_opinion_takes_back_a_suspicion_that_most_copies_drop_and_nothing_else() -> None:
+    drop, keep = 0.1, 0.8
+    for z in (SUSPECT, FAKE):
+        assert unstable(judged(z), again=[drop, drop, keep], calibration=CALIBRATION).reason_codes == ("UNSTABLE_UNDER_RECOMPRESSION",)
+        assert unstable(judged(z), again=[drop, keep, keep], calibration=CALIBRATION) == judged(z)
+        assert unstable(judged(z), again=[], calibration=CALIBRATION) == judged(z)
+    assert unstable(judged(CLEAN), again=[drop] * 3, calibration=CALIBRATION) == judged(CLEAN)
+
+
+def test_the_deciding_window_is_asked_again_on_each_copy_of_its_own_crops() -> None:
+    rng = np.random.default_rng(0)
+    scores = [CropScore(1, float(i), {"a": 3.0 if 4 <= i < 9 else -3.0, "track": 0.5}, 1.0, 100.0, (0, 0, 1, 1)) for i in range(12)]
+    crops = {(1, float(i)): {"a": rng.integers(0, 256, (32, 32, 3), np.uint8)} for i in range(12)}
+    asked: list[tuple[str, int]] = []
+
+    def rescore(name: str, copies) -> list[float]:
+        asked.append((name, len(copies)))
+        assert all(copy.shape == (32, 32, 3) for copy in copies)
+        assert not any(np.array_equal(copy, crops[1, float(4 + i)]["a"]) for i, copy in enumerate(copies))
+        return [float(len(asked))] * len(copies)
+
+    calibration = replace(CALIBRATION, fusion=Fusion(kind="weighted_sum", offsets={}, weights={"a": 1.0, "track": 2.0}))
+    again = asked_again(scores, crops, track_id=1, num_tracks=1, calibration=calibration, rescore=rescore, names=["a"])
+
+    assert asked == [("a", 5)] * len(COPIES)
+    assert again == [pytest.approx(calibration.probability(1.0 + copy)) for copy in range(1, len(COPIES) + 1)]
+
+
+def test_copies_are_close_to_the_crop_and_differ_from_it() -> None:
+    smooth = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (64, 64, 3)).copy()
+    for quality, scale in COPIES.values():
+        copy = recompressed(smooth, quality=quality, scale=scale)
+        assert copy.shape == smooth.shape
+        assert np.abs(copy.astype(int) - smooth).mean() < 4

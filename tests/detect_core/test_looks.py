@@ -1,0 +1,70 @@
+"""An undecided video is looked at three times, at other frames; the middle look counts and the verdict says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builders import astronaut_pictures, write_clip
+from detect_core.options import ScreeningOptions
+from detect_core.pipeline import Screener
+from detect_core.structs import Verdict
+
+OPTIONS = ScreeningOptions(num_frames=8, first_look=None)
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "portrait.mp4"
+    write_clip(path, astronaut_pictures(40))
+    return path
+
+
+@pytest.fixture(scope="module")
+def screener() -> Iterator[Screener]:
+    made = Screener.load(options=OPTIONS)
+    yield made
+    made.close()
+
+
+def judged(screener: Screener, path: Path, *, t_review: float, t_fake: float, options: ScreeningOptions = OPTIONS) -> Verdict:
+    before = screener.bundle_set, screener.options
+    calibration = replace(screener.bundle_set.calibration, t_review=t_review, t_fake=t_fake, domain=None, max_quantiser=None)
+    screener.bundle_set, screener.options = replace(screener.bundle_set, calibration=calibration), options
+    try:
+        with path.open("rb") as file:
+            return screener.screen(file)
+    finally:
+        screener.bundle_set, screener.options = before
+
+
+def test_a_suspicious_video_gets_the_middle_of_three_looks(screener: Screener, portrait: Path) -> None:
+    verdict = judged(screener, portrait, t_review=0.001, t_fake=0.999)
+
+    looks = verdict.extra["p_fake_of_looks"]
+    assert verdict.verdict == "suspicious"
+    assert len(looks) == 3
+    assert looks == sorted(looks)
+    assert verdict.p_fake == pytest.approx(looks[1], abs=1e-3)
+    assert verdict.sampling.policy.endswith("+3_looks/1")
+    assert verdict.sampling.num_decoded == verdict.sampling.num_requested == 8
+    assert len(verdict.extra["p_fake_recompressed"]) == 3
+
+
+@pytest.mark.parametrize(("t_review", "t_fake"), [(0.998, 0.999), (0.0001, 0.0002)])
+def test_a_decided_video_gets_one(screener: Screener, portrait: Path, t_review: float, t_fake: float) -> None:
+    verdict = judged(screener, portrait, t_review=t_review, t_fake=t_fake)
+
+    assert verdict.verdict in ("authentic", "manipulated")
+    assert "p_fake_of_looks" not in verdict.extra
+    assert "looks" not in verdict.sampling.policy
+
+
+def test_a_video_too_short_for_other_frames_keeps_its_verdict(screener: Screener, portrait: Path) -> None:
+    verdict = judged(screener, portrait, t_review=0.001, t_fake=0.999, options=replace(OPTIONS, num_frames=16))
+
+    assert verdict.verdict == "suspicious"
+    assert "p_fake_of_looks" not in verdict.extra

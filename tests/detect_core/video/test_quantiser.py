@@ -1,0 +1,58 @@
+"""The quantiser of a video is what its encoder chose, read from the decoder; no other codec pretends to have one."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import pytest
+
+from builders import moving_pictures, write_clip
+from detect_core.options import ScreeningOptions
+from detect_core.video.decode import DecodeSession
+from detect_core.video.quantiser import KeyPicture, key_quantiser
+
+
+def quantiser_in_child(tmp_path, **how) -> float | None:
+    path = tmp_path / "clip.mp4"
+    write_clip(path, moving_pictures(12), **how)
+    with path.open("rb") as file, DecodeSession(file, options=ScreeningOptions(num_frames=4)) as session:
+        return session.open().quantiser
+
+
+@pytest.mark.parametrize("quantiser", [0, 12, 25, 38, 51])
+def test_a_fixed_quantiser_is_read_back(tmp_path, quantiser: int) -> None:
+    measured = quantiser_in_child(tmp_path, options={"x264-params": f"qp={quantiser}:ipratio=1"})
+    assert measured == pytest.approx(quantiser, abs=0.01)
+
+
+def test_harder_compression_means_a_higher_quantiser(tmp_path) -> None:
+    gentle, hard = (quantiser_in_child(tmp_path, options={"crf": crf}) for crf in ("18", "40"))
+    assert gentle is not None
+    assert hard is not None
+    assert gentle + 15 < hard
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libvpx-vp9"])
+def test_other_codecs_have_none(tmp_path, codec: str) -> None:
+    assert quantiser_in_child(tmp_path, codec=codec) is None
+
+
+def test_the_chosen_key_picture_lies_in_the_second_half() -> None:
+    for count in range(1, 70):
+        key = KeyPicture()
+        packets = [av.Packet(1) for _ in range(count)]
+        for packet in packets:
+            key.add(packet)
+        assert key.packet is not None
+        assert packets.index(key.packet) >= (count - 1) // 2
+
+
+def test_a_damaged_key_picture_is_no_measurement() -> None:
+    buffer = io.BytesIO()
+    write_clip(buffer, moving_pictures(3), container="mp4")
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        context = container.streams.video[0].codec_context
+        assert key_quantiser(context, av.Packet(b"\x00\x00\x00\x04\x65\xff\xff\xff"), pixels=1 << 20) is None
+        assert key_quantiser(context, None, pixels=1 << 20) is None
