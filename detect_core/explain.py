@@ -5,6 +5,7 @@ Nothing of this is done while videos are screened: it costs a second decode and 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ MAX_MOMENTS: Final = 6
 _SPECTRAL: Final = {"synthesis", "autogan"}
 """Detectors whose cue is what upsampling leaves in the spectrum."""
 _SAME_MOMENT_SECONDS: Final = 1e-5
+_SEVERAL_LOOKS: Final = re.compile(r"\+([0-9]+)_looks/", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,17 @@ class Explanation:
     """RGB pictures by kind; what a net cannot give is left out."""
 
 
+def num_frames_decoded(sampling: str, *, num_requested: int) -> int:
+    """How many frames the decoder was asked for in the screening that a verdict's sampling names.
+
+    A look at an undecided video is one of several that were decoded together; a first look is a part of the usual one.
+    """
+    several = _SEVERAL_LOOKS.search(sampling)
+    if several is not None:
+        return num_requested * int(several[1])
+    return ScreeningOptions().num_frames if "+first_look/" in sampling else num_requested
+
+
 def drawable_detectors(bundle_set: BundleSet) -> tuple[str, ...]:
     """Detectors that look at single crops, in the set's order: only what they saw can be drawn on one."""
     return tuple(bundle.name for bundle in bundle_set.bundles if not is_track_bundle(bundle))
@@ -73,7 +86,7 @@ def explain(
         file: the video that the verdict is about.
         moments: at most `MAX_MOMENTS`, from the verdict's evidence.
         bundle_set: the one that made the verdict.
-        num_frames: of the verdict's sampling: the same looks come out of the decoder.
+        num_frames: `num_frames_decoded` of the verdict's sampling: the same looks come out of the decoder.
         device: torch device.
         options: limits of the decode child.
         cancel: set it to stop early.

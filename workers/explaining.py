@@ -61,7 +61,7 @@ def explain_video(file: BinaryIO, verdict: VerdictBody, *, bundle_set: BundleSet
         DetectCoreError: the video cannot be decoded any more, or a detector failed.
     """
     from detect_core.annotate import annotated_clip
-    from detect_core.explain import Moment, drawable_detectors, explain
+    from detect_core.explain import Moment, drawable_detectors, explain, num_frames_decoded
     from detect_core.heatmap import jpeg
 
     started = time.monotonic()
@@ -81,7 +81,12 @@ def explain_video(file: BinaryIO, verdict: VerdictBody, *, bundle_set: BundleSet
         Moment(track_id=m.track, pts_seconds=m.t, xyxy=m.bbox, detector=m.detector if m.detector in drawable else drawable[0])
         for m in chosen
     ]
-    explained = explain(file, moments, bundle_set=bundle_set, num_frames=verdict.sampling.requested, device=device)
+    num_frames = num_frames_decoded(verdict.sampling.policy, num_requested=verdict.sampling.requested)
+    explained = explain(file, moments, bundle_set=bundle_set, num_frames=num_frames, device=device)
+    if not explained:
+        raise NothingToExplainError(
+            "none of the verdict's moments came out of the decoder again: it was sampled otherwise than this build samples"
+        )
     stored_as = dict(zip(moments, chosen, strict=True))
     shown = [(stored_as[each.moment], each) for each in explained]
     heat_seconds = time.monotonic() - started

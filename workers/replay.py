@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from .errors import WorkerError
 from .messages import JobFacts, VerdictBody, verdict_body
+from .messages.verdict import SamplingPart
 from .metrics import Metrics
 from .screener import load_screener
 from .settings import Settings
@@ -135,6 +136,11 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
+def _look(sampling: SamplingPart) -> dict[str, int]:
+    """How often the screening looked; a first look was a part of the usual one, and says its own number only."""
+    return {} if "+first_look/" in sampling.policy else {"num_frames": sampling.requested}
+
+
 def replay(recorded: VerdictBody, file: BinaryIO, *, content_sha256: str, settings: Settings) -> Replay:
     """Judge a video again, alone and on one thread.
 
@@ -157,7 +163,7 @@ def replay(recorded: VerdictBody, file: BinaryIO, *, content_sha256: str, settin
     torch.set_num_threads(1)
     try:
         alone = settings.model_copy(update={"precision": "auto" if half else "fp32", "shadow_bundle_set": None})
-        screener = load_screener(alone, Metrics(), num_frames=recorded.sampling.requested)
+        screener = load_screener(alone, Metrics(), **_look(recorded.sampling))
         try:
             made = screener.screen(file, cancel=threading.Event())
         finally:

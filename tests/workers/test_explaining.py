@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,9 +17,9 @@ from builders import astronaut_pictures, write_clip
 from detect_core.options import ScreeningOptions
 from detect_core.pipeline import Screener
 from verdict_builders import put_verdict
-from workers.explaining import Explaining, explain_video
+from workers.explaining import Explaining, NothingToExplainError, explain_video
 from workers.ledger import Claim, Ledger, Submission, VerdictRecord
-from workers.messages import EXPLAIN_TASK, JobFacts, VerdictBody, explain_message, parse_enqueue, verdict_body
+from workers.messages import EXPLAIN_TASK, JobFacts, VerdictBody, evidence_body, explain_message, parse_enqueue, verdict_body
 from workers.settings import Settings
 from workers.sources import ConfiguredSources
 from workers.tasks import register
@@ -158,6 +159,37 @@ def test_the_worker_knows_the_task_that_the_message_names(ledger, verdict, media
     assert ledger.explanation(job_id).state == "WANTED", "another build's message does nothing"
     app.tasks[EXPLAIN_TASK].apply(kwargs={"ledger_id": job_id, "schema_version": 1}, throw=True)
     assert ledger.explanation(job_id).state == "READY"
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "policy", "requested"),
+    [(24, "stratified/2+3_looks/1", 8), (ScreeningOptions().num_frames, "stratified/2+first_look/2", 8)],
+)
+def test_a_verdict_of_several_looks_or_a_first_one_is_explained_too(media, num_frames, policy, requested):
+    """Its moments lie where the whole decode looked, not where so few frames alone would lie."""
+    from detect_core.calibration import load_bundle_set
+
+    screener = Screener.load(options=ScreeningOptions(num_frames=num_frames, first_look=None, num_looks_undecided=1))
+    with (media / "vid_1.mp4").open("rb") as file:
+        made = screener.screen(file)
+        screener.close()
+        sampling = replace(made.sampling, policy=policy, num_requested=requested)
+        body = verdict_body(replace(made, sampling=sampling), job=JobFacts(video_id="vid_1", job_id="f" * 32))
+        file.seek(0)
+        explained = explain_video(file, body, bundle_set=load_bundle_set())
+    assert [moment["t"] for moment in explained.body["moments"]] == [moment.t for moment in made_moments(body)[:3]]
+
+
+def test_moments_that_do_not_come_back_are_an_answer_too(verdict, media):
+    from detect_core.calibration import load_bundle_set
+
+    sampling = verdict.sampling.model_copy(update={"requested": 3})
+    with (media / "vid_1.mp4").open("rb") as file, pytest.raises(NothingToExplainError, match="sampled otherwise"):
+        explain_video(file, verdict.model_copy(update={"sampling": sampling}), bundle_set=load_bundle_set())
+
+
+def made_moments(body: VerdictBody) -> list:
+    return [moment for moment in evidence_body(body).moments if moment.detector is not None]
 
 
 def test_the_same_verdict_is_explained_the_same_way(verdict, media):
