@@ -112,6 +112,7 @@ class Metrics:
         self.realtime_ratio = Histogram(
             "veriframe_video_realtime_ratio", "Media seconds per wall second", buckets=_RATIO, registry=registry
         )
+        self.media_seconds = Counter("veriframe_media_seconds_total", "Length of the videos that were judged", registry=registry)
         self.stage_seconds = Histogram(
             "veriframe_stage_duration_seconds",
             "Wall clock of one stage of one video",

@@ -196,6 +196,7 @@ class Screening:
     def _observe(self, verdict: Verdict, *, wall_seconds: float) -> None:
         if wall_seconds > 0 and verdict.video.duration_seconds > 0:
             self._metrics.realtime_ratio.observe(verdict.video.duration_seconds / wall_seconds)
+            self._metrics.media_seconds.inc(verdict.video.duration_seconds)
         self._metrics.stage_cpu_seconds.labels(stage="decode").inc(verdict.cpu_seconds)  # the decode child's, which no thread of ours sees
         self._metrics.frames_sampled.inc(verdict.sampling.num_requested)
         self._metrics.frames_decoded.inc(verdict.sampling.num_decoded)

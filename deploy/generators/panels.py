@@ -193,6 +193,12 @@ HOLDS_BACK: Final = Row(
             [Query(_quantile(0.95, "veriframe_inference_duration_seconds", "model, device"), "{{model}} {{device}}")],
         ),
         Panel(
+            "Device time per minute of video",
+            "Seconds of the device for a minute of video. Rises with faces per video and with each further detector.",
+            "s",
+            [Query("veriframe:device_seconds_per_video_minute:rate15m", "device")],
+        ),
+        Panel(
             "GPU",
             "Use of the device and of its decoder, from DCGM; empty without GPUs.",
             "percent",
@@ -253,13 +259,6 @@ VERDICTS: Final = Row(
             stack=True,
         ),
         Panel(
-            "Drift of the mix",
-            "Population stability index, 6 hours against 7 days. Above 0.2 the uploads or the detectors changed.",
-            "short",
-            [Query("veriframe:verdict_mix:psi", "index")],
-            limit=0.2,
-        ),
-        Panel(
             "Face scores",
             "Quantiles of the fused score of face crops. Real uploads stay low; a rising p50 is drift or a flood of fakes.",
             "percentunit",
@@ -270,11 +269,18 @@ VERDICTS: Final = Row(
             ],
         ),
         Panel(
-            "Drift of face scores",
-            "Population stability index over six bins, 6 hours against 7 days. Above 0.2 the faces or the detectors changed.",
+            "Drift",
+            "Population stability index, 6 hours against 7 days, of the verdicts and of the scores of faces. Above 0.2 uploads or detectors changed.",
             "short",
-            [Query("model:veriframe_face_score:psi", "{{model}}")],
+            [Query("veriframe:verdict_mix:psi", "verdicts"), Query("model:veriframe_face_score:psi", "scores of {{model}}")],
             limit=0.2,
+        ),
+        Panel(
+            "Self-test",
+            "Largest distance from the expected numbers, as a share of what is allowed. bf16 on a CPU: about 25 %. At 100 % the worker drains.",
+            "percentunit",
+            [Query("max by (model) (veriframe_self_test_drift)", "{{model}}")],
+            limit=0.75,
         ),
         Panel(
             "Waiting for people",
