@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.world import PATIENCE_MS
+from tests.browser.world import PATIENCE_MS, open_dashboard, put_finished
 
 pytestmark = pytest.mark.integration
 expect.set_options(timeout=PATIENCE_MS)
@@ -180,6 +184,39 @@ def test_a_hostile_title_runs_nowhere(dashboard, browser):
         assert page.locator("main img[src=x]").count() == 0
 
 
+def test_a_video_behind_https_is_fetched_and_played_and_one_that_is_gone_is_named(browser, tmp_path):
+    store = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "media")))
+    threading.Thread(target=store.serve_forever, daemon=True).start()
+    address = f"127.0.0.1:{store.server_port}"
+    try:
+        with open_dashboard(tmp_path, http_allowed_hosts=("127.0.0.1",), http_private_hosts=(address,)) as dashboard:
+            digest = hashlib.sha256((dashboard.media / "clip.mp4").read_bytes()).hexdigest()
+            for video_id, name in (("vid_1", "clip.mp4"), ("vid_2", "gone.mp4")):
+                source = f"http://{address}/{name}"
+                put_finished(dashboard.ledger, video_id, peaks=(0.95,), attributes={}, source=source, content_sha256=digest)
+            page = dashboard.page(browser, "ana", "/videos/vid_1")
+            until(page, "document.getElementById('player').readyState > 0")
+            expect(page.locator("#fetching")).to_be_hidden()
+            page.locator("[data-seek]").first.click()
+            until(page, "document.getElementById('player').currentTime > 1 && !document.getElementById('player').seeking")
+            expect(page.locator("#no-media")).to_be_hidden()
+            open_video(page, "/videos/vid_2")
+            expect(page.locator("#no-media")).to_contain_text("no longer there")
+            expect(page.locator("#fetching")).to_be_hidden()
+            expect(page.locator(".choice.fake")).to_be_enabled()
+            page.context.close()
+    finally:
+        store.shutdown()
+        store.server_close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A store of files that knows no ranges."""
+
+    def log_message(self, *_arguments: object) -> None:
+        """Nothing."""
+
+
 def test_what_would_change_is_swapped_in_place(dashboard, browser):
     for number, peak in enumerate((0.2, 0.65, 0.7, 0.9)):
         dashboard.put(f"vid_{number}", peaks=(peak,))
@@ -194,7 +231,17 @@ def test_what_would_change_is_swapped_in_place(dashboard, browser):
     assert heard == []
 
 
-PAGES = ("/", "/videos/vid_1", "/videos/vid_2", "/log", "/agreement", "/thresholds", "/preferences", "/search?q=nobody")
+PAGES = (
+    "/",
+    "/videos/vid_1",
+    "/videos/vid_2",
+    "/log",
+    "/agreement",
+    "/thresholds",
+    "/preferences",
+    "/search?q=nobody",
+    "/search?q=cccccccc",
+)
 
 
 @pytest.mark.parametrize(("scheme", "width", "paths"), [("light", 1280, PAGES), ("dark", 390, PAGES[:2])])
