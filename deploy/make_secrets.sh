@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what docker-compose.yml mounts as secrets, in deploy/secrets (or in the folder that is given). What is there stays as it is.
+# Makes what docker-compose.yml mounts as secrets, in deploy/secrets (or in the folder that is given). Passwords and keys that are there stay as they are.
 # The folder is yours alone (0700). The files in it are readable, because each container reads them as a user of its own.
 set -eu
 
@@ -23,15 +23,17 @@ keep grafana_password "$(random 12)"
 keep ledger_url "postgresql+psycopg://veriframe:$(cat ledger_password)@ledger:5432/veriframe"
 
 # one user of the broker per role; broker_users holds hashes only and follows deploy/broker/users.acl
-cp "$deploy/broker/users.acl" broker_users.new
+hashes=""
 for role in producer api ingest janitor worker exporter; do
     keep "broker_password_$role" "$(random 24)"
     keep "broker_url_$role" "redis://$role:$(cat "broker_password_$role")@broker:6379/0"
     hash=$(printf '%s' "$(cat "broker_password_$role")" | sha256sum | cut -d' ' -f1)
-    sed -i "s/#$(echo "$role" | tr '[:lower:]' '[:upper:]')_SHA256/#$hash/" broker_users.new
+    hashes="$hashes s/#$(echo "$role" | tr '[:lower:]' '[:upper:]')_SHA256/#$hash/;"
 done
+sed "$hashes" "$deploy/broker/users.acl" >broker_users.new
 chmod 0444 broker_users.new
 mv -f broker_users.new broker_users
+rm -f broker_exporter # follows its user's password
 keep broker_exporter "{\"redis://exporter@broker:6379\": \"$(cat broker_password_exporter)\"}"
 
 # signs the sessions of the review pages

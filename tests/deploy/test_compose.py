@@ -48,6 +48,14 @@ def made_secrets(deploy, tmp_path_factory):
     return folder, first
 
 
+def test_secrets_of_a_broker_with_one_password_give_way(deploy, tmp_path):
+    (tmp_path / "broker_exporter").write_text('{"redis://broker:6379": "old"}')
+    (tmp_path / "ledger_password").write_text("mine")
+    subprocess.run(["sh", str(deploy / "make_secrets.sh"), str(tmp_path)], check=True, capture_output=True, timeout=20)
+    assert "old" not in (tmp_path / "broker_exporter").read_text()
+    assert (tmp_path / "ledger_password").read_text() == "mine"
+
+
 def test_compose_fits_its_specification(accepts):
     accepts("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
 
