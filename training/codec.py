@@ -48,7 +48,9 @@ _DCT = _dct_matrix()
 def jpeg_tables(quality: Tensor) -> tuple[Tensor, Tensor]:
     """Luma and chroma tables (B, 8, 8) of libjpeg for qualities (B,) in 1..100."""
     scale = torch.where(quality < 50, 5000 / quality.clamp_min(1), 200 - 2 * quality)[:, None, None]
-    return tuple(((table[None] * scale + 50) / 100).floor().clamp(1, 255) for table in (_LUMA, _CHROMA))  # type: ignore[return-value]
+    return tuple(
+        ((table[None] * scale + 50) / 100).floor().clamp(1, 255) for table in (_LUMA.to(quality.device), _CHROMA.to(quality.device))
+    )  # type: ignore[return-value]
 
 
 def simulate_jpeg(images: Tensor, quality: Tensor) -> Tensor:
@@ -87,23 +89,24 @@ def random_codec(images: Tensor, *, generator: Generator, jpeg_share: float = 0.
 def _round_trip(images: Tensor, luma: Tensor, chroma: Tensor, *, dead_zone: float, deblock: Tensor | None) -> Tensor:
     height, width = images.shape[-2:]
     padded = fn.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate")
-    ycc = torch.einsum("ij,bjhw->bihw", _TO_YCC, padded * 255)
+    ycc = torch.einsum("ij,bjhw->bihw", _TO_YCC.to(images.device), padded * 255)
     y = _quantise(ycc[:, :1] - 128, luma, dead_zone)
     colour = _quantise(fn.avg_pool2d(ycc[:, 1:], 2), chroma, dead_zone)
     if deblock is not None:
         y = _smooth_borders(y, deblock)
     colour = fn.interpolate(colour, scale_factor=2, mode="bilinear", align_corners=False)
-    rgb = torch.einsum("ij,bjhw->bihw", _TO_RGB, torch.cat([y + 128, colour], 1))
+    rgb = torch.einsum("ij,bjhw->bihw", _TO_RGB.to(images.device), torch.cat([y + 128, colour], 1))
     return rgb[:, :, :height, :width].round().clamp(0, 255) / 255
 
 
 def _quantise(planes: Tensor, tables: Tensor, dead_zone: float) -> Tensor:
     batch, channels, height, width = planes.shape
     blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
-    coefficients = _DCT @ blocks @ _DCT.T
+    dct = _DCT.to(planes.device)
+    coefficients = dct @ blocks @ dct.T
     table = tables[:, None, None, None]
     levels = torch.sign(coefficients) * (coefficients.abs() / table + dead_zone).floor()
-    restored = _DCT.T @ (levels * table) @ _DCT
+    restored = dct.T @ (levels * table) @ dct
     return restored.transpose(3, 4).reshape(batch, channels, height, width)
 
 

@@ -1,10 +1,35 @@
-"""Where nets are trained: on the GPU when there is one. Batches are drawn on the CPU, so that a seed gives the same pictures everywhere."""
+"""Where nets are trained and their batches made: on the GPU when there is one."""
 
 from __future__ import annotations
 
+import copy
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
+from torch import nn
 
 
 def training_device() -> torch.device:
     """The first GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def drawing_on(device: torch.device) -> AbstractContextManager[object]:
+    """New tensors made inside lie on `device`, and random ones want a generator that lies there too."""
+    return nullcontext() if device.type == "cpu" else device
+
+
+class Placed:
+    """A frozen net with a copy on every device that it was wanted on: a batch and a validation must not move it under each other."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self._net = net
+        self._copies: dict[torch.device, nn.Module] = {}
+
+    def on(self, device: torch.device) -> nn.Module:
+        """The net there."""
+        if device.type == "cpu":
+            return self._net
+        if device not in self._copies:
+            self._copies[device] = copy.deepcopy(self._net).to(device)
+        return self._copies[device]

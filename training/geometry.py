@@ -48,8 +48,9 @@ def view(
         Images float32 (B, 3, size, size) in 0..1 and landmarks (B, 5, 2). Outside the pack its border is repeated.
     """
     batch = len(indices)
-    images = pack.images[indices].float() / 255
-    points = pack.landmarks[indices].clone()
+    rows = indices.cpu()  # the pack stays in main memory; a batch of it is small
+    images = pack.images[rows].to(indices.device).float() / 255
+    points = pack.landmarks[rows].to(indices.device).clone()
     scale = torch.as_tensor(margin, dtype=torch.float32).expand(batch) / PACK_MARGIN
     shift = torch.zeros(batch, 2) if shift is None else shift
     flip = torch.zeros(batch, dtype=torch.bool) if flip is None else flip

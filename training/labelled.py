@@ -70,8 +70,10 @@ class LabelledSource:
         config = self.config
         labelled = round(pairs * config.labelled_share)
         simulated = pairs - labelled
-        real_rows = torch.multinomial(self.reals, pairs, replacement=pairs > int((self.reals > 0).sum()), generator=generator)
-        fake_rows = torch.multinomial(self.fakes, max(labelled, 1), replacement=True, generator=generator)[:labelled]
+        real_rows = torch.multinomial(
+            self.reals.to(generator.device), pairs, replacement=pairs > int((self.reals > 0).sum()), generator=generator
+        )
+        fake_rows = torch.multinomial(self.fakes.to(generator.device), max(labelled, 1), replacement=True, generator=generator)[:labelled]
         real, points = random_views(self.pack, real_rows, size_px=config.work_px, generator=generator, margins=config.margins)
         fakes = []
         if labelled:

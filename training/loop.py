@@ -21,7 +21,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .device import training_device
+from .device import drawing_on, training_device
 from .errors import ConfigError, DivergedError
 from .optimisers import at_worst_neighbour, new_optimiser
 from .run_key import described
@@ -69,9 +69,9 @@ class LoopResult:
     seconds: float
 
 
-def step_generator(seed: int, step: int) -> Generator:
-    """The one source of randomness of a step."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (2**63))
+def step_generator(seed: int, step: int, device: torch.device | None = None) -> Generator:
+    """The one source of randomness of a step; devices give other numbers."""
+    return torch.Generator(device or "cpu").manual_seed((seed * 1_000_003 + step) % (2**63))
 
 
 def train_supervised(
@@ -89,7 +89,7 @@ def train_supervised(
 
     Args:
         net: maps images to logits; `forward_with_mask` is used when the batches carry masks.
-        draw: batch for (step, generator); must depend on nothing else.
+        draw: batch for (step, generator), made on the device of the generator; must depend on nothing else.
         config: schedule.
         run_dir: gets `log.jsonl` and `checkpoint.pt`.
         identity: names data and settings; a checkpoint of another identity is refused.
@@ -121,7 +121,7 @@ def train_supervised(
         first, mean_loss, validation, spent = state["step"] + 1, state["mean_loss"], state["validation"], state["seconds"]
         best.load(state.get("best"))
     started = time.monotonic() - spent
-    batches = _prefetched(draw, range(first, config.steps + 1) if not best.is_over else range(0), config.seed)
+    batches = _prefetched(draw, range(first, config.steps + 1) if not best.is_over else range(0), config.seed, device)
     for step, batch in batches:
         net.train()
         for group in optimiser.param_groups:
@@ -215,13 +215,18 @@ class _Hosted(nn.Module):
         return out.cpu()
 
 
-def _prefetched(draw: Callable[[int, Generator], Batch], steps: range, seed: int) -> Iterator[tuple[int, Batch]]:
-    """Make the next batch in a thread while the net learns from this one; the numbers do not depend on it."""
+def _prefetched(draw: Callable[[int, Generator], Batch], steps: range, seed: int, device: torch.device) -> Iterator[tuple[int, Batch]]:
+    """Make the next batch on `device`, in a thread while the net learns from this one; the numbers do not depend on the thread."""
+
+    def made(step: int) -> Batch:
+        with drawing_on(device):
+            return draw(step, step_generator(seed, step, device))
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch") as pool:
         waiting: Future[Batch] | None = None
         for step in steps:
-            batch = waiting.result() if waiting is not None else draw(step, step_generator(seed, step))
-            waiting = pool.submit(draw, step + 1, step_generator(seed, step + 1)) if step + 1 in steps else None
+            batch = waiting.result() if waiting is not None else made(step)
+            waiting = pool.submit(made, step + 1) if step + 1 in steps else None
             yield step, batch
 
 

@@ -55,7 +55,7 @@ class PairSource:
     def draw(self, pairs: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         """Reals, fakes (B, 3, S, S) in 0..1, masks (B, 1, S, S) and the family of each pair."""
         config = self.config
-        indices = torch.multinomial(self.weights, pairs, replacement=False, generator=generator)
+        indices = torch.multinomial(self.weights.to(generator.device), pairs, replacement=False, generator=generator)
         images, landmarks = random_views(self.pack, indices, size_px=config.work_px, generator=generator, margins=config.margins)
         early = chance(pairs, config.precompress, generator)
         if int(early.sum()) % 2:
@@ -84,7 +84,7 @@ class PairSource:
         return Batch(2 * torch.cat([fake, real]) - 1, labels, torch.cat([mask, torch.zeros_like(mask)]), paired=True)
 
     def _families(self, pairs: int, generator: Generator) -> Tensor:
-        kinds = torch.multinomial(self.shares, pairs, replacement=True, generator=generator)
+        kinds = torch.multinomial(self.shares.to(generator.device), pairs, replacement=True, generator=generator)
         counts = torch.bincount(kinds, minlength=len(self.shares))
         for kind in ((counts > 0) & (counts < MIN_PER_FAMILY)).nonzero().flatten().tolist():
             kinds[kinds == kind] = int(self.shares.argmax())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from .augment import AugmentConfig, augment_pairs, degrade_as_ffpp
+from .device import Placed
 from .errors import DataError
 from .face_pack import FacePack, FaceRow
 from .geometry import chance, random_views, view
@@ -81,7 +82,7 @@ class StudyData:
 
     def __init__(self, pack: FacePack, front: nn.Module | None, *, settings: ClassifySettings) -> None:
         self._s = settings
-        self._front = front
+        self._front = Placed(front) if front is not None else None
         self.sha256 = pack_hash(pack)
         if settings.fakes == "dataset":
             sources = settings.sources or sources_with_both(pack)
@@ -150,7 +151,7 @@ class StudyData:
         return (real, fake) if step == 1 else (real.take(range(0, len(real), step)), fake.take(range(0, len(fake), step)))
 
     def _views(self, pack: FacePack, weights: Tensor, count: int, side: int, generator: Generator) -> Tensor:
-        indices = torch.multinomial(weights, count, replacement=True, generator=generator)
+        indices = torch.multinomial(weights.to(generator.device), count, replacement=True, generator=generator)
         margin = self._s.margin
         if self._s.degrade:
             flip = chance(count, 0.5, generator)
@@ -161,7 +162,7 @@ class StudyData:
         if self._front is None:
             raise DataError("fakes=reconstruction needs an autoencoder")
         side = images.shape[-1] // 4 * 4
-        return torch.cat([reconstruct(self._front, part, side) for part in torch.split(images, 128)])
+        return torch.cat([reconstruct(self._front.on(part.device), part, side) for part in torch.split(images, 128)])
 
     def _seen(self, images: Tensor) -> Tensor:
         if self._s.through_autogan:

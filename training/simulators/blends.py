@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
+from ..device import Placed
 from ..filters import gaussian_blur, only, random_colour, resample_groups, sharpen
 from ..geometry import align_to, chance, uniform, warp_affine, warp_elastic
 from .base import Fakes, Reals
@@ -22,7 +23,7 @@ _RATIOS = torch.tensor([0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0])
 
 def _blend(inner: Tensor, outer: Tensor, masks: Tensor, generator: Generator, *, family: str) -> Fakes:
     """`m * inner + (1 - m) * outer` with a drawn opacity; the real of the pair is the outer image."""
-    ratio = _RATIOS[torch.randint(len(_RATIOS), (len(inner),), generator=generator)][:, None, None, None]
+    ratio = _RATIOS.to(inner.device)[torch.randint(len(_RATIOS), (len(inner),), generator=generator)][:, None, None, None]
     m = masks * ratio
     return Fakes((m * inner + (1 - m) * outer).clamp(0, 1), m, outer, {"family": family, "ratio": ratio.flatten().tolist()})
 
@@ -95,7 +96,7 @@ class DecoderBlend:
     """
 
     def __init__(self, nets: Sequence[nn.Module], *, whole_share: float, family: str = "decoder_blend") -> None:
-        self.nets = tuple(net.eval().requires_grad_(False) for net in nets)
+        self.nets = tuple(Placed(net.eval().requires_grad_(False)) for net in nets)
         self.whole_share = whole_share
         self.family = family
 
@@ -103,7 +104,7 @@ class DecoderBlend:
         batch, side = len(reals), reals.images.shape[-1]
         net = self.nets[int(torch.randint(len(self.nets), (1,), generator=generator))]
         inner_side = int(torch.randint(max(12, side // 8), side // 4 + 1, (1,), generator=generator)) * 4
-        inner = reconstruct(net, reals.images, inner_side)
+        inner = reconstruct(net.on(reals.images.device), reals.images, inner_side)
         # A reconstruction with a visible colour cast would be found by colour alone.
         whole_image = torch.ones_like(inner[:, :1])
         inner = match_colour(inner, reals.images, whole_image, uniform((batch,), 0.7, 1.0, generator))
@@ -148,7 +149,7 @@ def reconstruct(net: nn.Module, images: Tensor, inner_side: int) -> Tensor:
     mode = "area" if inner_side < side else "bilinear"
     kwargs = {} if mode == "area" else {"align_corners": False}
     small = images if inner_side == side else fn.interpolate(images, size=(inner_side, inner_side), mode=mode, **kwargs)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16):
         out = net(2 * small - 1)
     out = ((out.float() + 1) / 2).clamp(0, 1)
     return out if inner_side == side else fn.interpolate(out, size=(side, side), mode="bilinear", align_corners=False)
