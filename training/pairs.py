@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from .augment import AugmentConfig, augment_pairs
 from .codec import random_codec
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .face_pack import FacePack
 from .filters import only
 from .geometry import chance, random_views
@@ -55,6 +55,11 @@ class PairSource:
     def draw(self, pairs: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         """Reals, fakes (B, 3, S, S) in 0..1, masks (B, 1, S, S) and the family of each pair."""
         config = self.config
+        if pairs > int((self.weights > 0).sum()):
+            raise DataError(
+                f"a batch of {pairs} pairs needs as many real faces, split {self.pack.rows[0].split!r} has {int((self.weights > 0).sum())}; "
+                "lower the batch (--set pairs=...) or give more faces"
+            )
         indices = torch.multinomial(self.weights.to(generator.device), pairs, replacement=False, generator=generator)
         images, landmarks = random_views(self.pack, indices, size_px=config.work_px, generator=generator, margins=config.margins)
         early = chance(pairs, config.precompress, generator)

@@ -116,6 +116,8 @@ def read_videos(
                 landmarks.append(box.landmarks_in_crop(WIDE.margin))
                 packed.append(_row(row, box))
         on_video(row.file, len(tracks[0].boxes) if tracks else 0)
+    if not crops:
+        raise DataError(f"{root}: none of its {len(rows)} videos shows a face that can be followed; give videos of people")
     return build_pack(crops, landmarks, packed)
 
 

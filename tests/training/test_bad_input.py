@@ -1,13 +1,20 @@
 """What an engineer gets wrong, through the command line: exit code 2 and one sentence with the file and what to do."""
 
 import csv
+import dataclasses
 import re
 
 import pytest
 import torch
 from test_material import rows, write_index
+from training_faces import make_pack
 
+from builders import flat_pictures, write_clip
 from training import cli
+from training.errors import DataError
+from training.material import _told_faceless
+from training.split_videos import read_video_manifest
+from training.video_faces import read_videos
 
 SPLITS = ("train", "valid", "test")
 
@@ -39,8 +46,9 @@ def asked(monkeypatch, capsys, tmp_path):
     return ask
 
 
-def train(asked, folder, *more, recipe="autogan_cnn_raw", refused=True):
-    return asked("run", recipe, "--preset", "smoke", "--faces", folder, "--set", 'sources=["s"]', *more, refused=refused)
+def train(asked, folder, *more, recipe="autogan_cnn_raw", refused=True, plain=False):
+    chosen = () if plain else ("--set", 'sources=["s"]')
+    return asked("run", recipe, "--preset", "smoke", "--faces", folder, *chosen, *more, refused=refused)
 
 
 def lines_of(folder):
@@ -132,6 +140,12 @@ def test_weights_that_are_not_there_or_of_another_net(asked, faces, tmp_path):
     assert "other.pt: has no weight 'features.0.weight'" in train(asked, faces, "--set", f"init_weights={tmp_path / 'other.pt'}")
 
 
+def test_fewer_faces_than_a_batch_wants(asked, faces):
+    said = train(asked, faces, recipe="blend", plain=True)
+    assert "a batch of 12 pairs needs as many real faces, split 'train' has 4" in said
+    assert "lower the batch (--set pairs=...) or give more faces" in said
+
+
 def test_videos_that_cannot_be_read_and_a_list_that_lacks_columns(asked, tmp_path):
     root = tmp_path / "videos"
     root.mkdir()
@@ -145,3 +159,31 @@ def test_videos_that_cannot_be_read_and_a_list_that_lacks_columns(asked, tmp_pat
     said = asked("run", "blend", "--videos", root, "--cache", tmp_path / "cache")
     assert "x.mp4: cannot be used for training" in said
     assert "repair it or take its row out of the manifest" in said
+
+
+def test_videos_without_a_face_are_named_and_told(tmp_path):
+    root = tmp_path / "videos"
+    root.mkdir()
+    write_clip(root / "wall.mp4", flat_pictures((90, 120, 60), 30))
+    (root / "MANIFEST.tsv").write_text("file\tlabel\tsource\tgenerator\tidentity\nwall.mp4\treal\ts\t\tp\n")
+
+    class Blind:
+        name = "blind"
+
+        def find(self, images, *, min_face_px):
+            assert min_face_px > 0
+            return [[] for _ in images]
+
+        def refine(self, items):
+            return [[None] * len(boxes) for _, boxes in items]
+
+    rows_of = read_video_manifest(root)
+    with pytest.raises(DataError, match=r"videos: none of its 1 videos shows a face that can be followed; give videos of people"):
+        read_videos(root, rows_of, detector=Blind())
+    said = []
+    pack = make_pack(2, kind="video")
+    assert _told_faceless(root, pack, said.append) == " (1 videos without a face)"
+    assert "first" in said[0]
+    assert "wall.mp4; take their rows out" in said[0]
+    seen = dataclasses.replace(pack, rows=tuple(dataclasses.replace(row, file="wall.mp4@0.1") for row in pack.rows))
+    assert _told_faceless(root, seen, said.append) == ""
