@@ -71,7 +71,7 @@ def look_up(requirements: list[str], service: tuple[str, ...], *, seconds: float
     return Audit(len(audited), tuple(findings), tuple(each["name"] for each in dependencies if "skip_reason" in each))
 
 
-def audit(constraints: Path = CONSTRAINTS, *, seconds: float = 240.0) -> Audit:
+def audit(constraints: Path = CONSTRAINTS, *, seconds: float = 100.0) -> Audit:
     """Ask the first service that answers for one pin about all of them. Raises `ServiceUnreachableError` when none does."""
     wanted, silent = pins(constraints), []
     for service in SERVICES:

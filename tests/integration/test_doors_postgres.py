@@ -15,9 +15,12 @@ from tests.workers.test_doors import (  # noqa: F401
     test_what_was_not_taken_in_is_given_back,
 )
 from tests.workers.test_erasure import (  # noqa: F401
+    test_a_job_ends_after_its_last_event_and_takes_everything_with_it,
     test_a_worker_that_holds_the_video_writes_nothing_afterwards,
     test_another_tenants_video_of_the_same_name_stays,
+    test_dead_letters_end_with_jobs,
     test_nothing_but_the_audit_log_names_an_erased_video,
+    test_refused_messages_are_found_in_every_spelling,
     test_the_review_log_stays_closed_after_an_erasure,
     test_verdicts_have_a_time_to_live,
 )
