@@ -17,6 +17,7 @@ from training.loop import Batch, LoopConfig, learning_rate_at, train_supervised
 from training.material import Material
 from training.optimisers import at_worst_neighbour
 from training.recipe import Context, Outcome, Recipe, run_recipe, same_run
+from training.recipes import get_recipe
 from training.run_key import described, later_defaults
 from training.study_data import ClassifySettings, StudyData
 
@@ -177,3 +178,14 @@ def test_faces_for_faceforensics_are_mirrored_and_not_moved():
     assert untouched[0]
     near = torch.minimum((fakes - straight).abs().mean((1, 2, 3)), (fakes - straight.flip(3)).abs().mean((1, 2, 3)))
     assert float(near.max()) < 0.1
+
+
+def test_sbi_and_the_faceforensics_recipes_have_the_published_settings():
+    published = get_recipe("sbi_efficientnet_b4").settings("gpu")
+    assert (published.size_px, published.pairs, published.learning_rate, published.sam_rho) == (380, 16, 1e-3, 0.05)
+    assert published.steps == 100 * 720 // 16  # epochs, videos, pairs
+    assert get_recipe("sbi").settings("gpu").net == "xception"
+    usual, older = (get_recipe(name).settings("gpu") for name in ("xception_ffpp", "xception_legacy_ffpp"))
+    assert (usual.optimiser, usual.learning_rate, usual.weight_decay, usual.batch, usual.size_px) == ("adam", 2e-4, 5e-4, 32, 256)
+    assert (usual.rates, usual.degrade, usual.steps) == ("constant", "ffpp", 10 * 3600)
+    assert (older.optimiser, older.learning_rate, older.rates, older.size_px, older.steps) == ("adam", 1e-3, "halving", 299, 20 * 3600)

@@ -50,7 +50,7 @@ class Settings:
 
 
 def run(context: Context) -> Outcome:
-    """Train on pairs of training reals, measure on pairs of held-out ones and, where there are any, on labelled fakes."""
+    """Train on pairs of training reals, measure on pairs of held-out ones."""
     s: Settings = context.settings
     train = context.material.reals("train")
     torch.manual_seed(s.seed)
