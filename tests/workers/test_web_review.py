@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
 import re
 import shutil
 import zipfile
@@ -320,6 +321,25 @@ def test_a_verdict_without_faces_has_a_page_and_no_decision(ana, ledger):
     page = ana.get("/videos/empty").text
     assert "No face was found" in page
     assert "No decision needed" in page
+
+
+@pytest.mark.parametrize(
+    "gone", [("tracks", "segments", "evidence"), ("tracks", "segments", "evidence", "sampling", "video", "models", "attributes")]
+)
+def test_a_verdict_without_evidence_is_shown_and_decided(ana, ledger, gone):
+    """As an older build, or a repaired ledger, may hold it: a word and a number, and nothing that they rest on."""
+    seq = put(ledger)
+    body = {name: value for name, value in ledger.verdict_of("vid_1").body.items() if name not in gone}
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("update verdicts set body = ? where seq = ?", (json.dumps(body), seq))
+    page = ana.get("/videos/vid_1")
+    assert page.status_code == 200
+    assert "0.95" in page.text
+    assert "Worst moments" not in page.text
+    assert ana.get("/videos/vid_1/evidence.json").json()["tracks"] == []
+    assert zipfile.is_zipfile(io.BytesIO(ana.get("/videos/vid_1/case.zip").content))
+    assert ana.send(f"/items/{seq}/decide", decision="unsure").status_code == 303
+    assert ledger.review_item(seq).decision == "unsure" or ledger.review_item(seq).reading == "second"
 
 
 def test_search_leads_to_the_video(ana, ledger):
