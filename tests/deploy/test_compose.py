@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.integration.servers import free_port
+from tests.integration.servers import free_port, missing
 from workers.broker import check_access, connect, require_no_eviction, wait_for
 from workers.cli import app
 from workers.embedded import server_binary
@@ -185,6 +186,16 @@ def test_prometheus_scrapes_services_that_exist(services, deploy):
         assert found["port"] == port
 
 
+def test_who_judges_and_who_shows_videos_reads_the_same_stores(services):
+    for part in ("api", "worker", "worker-gpu"):
+        environment, volumes = services[part]["environment"], services[part]["volumes"]
+        assert environment["AWS_SHARED_CREDENTIALS_FILE"] == "/run/secrets/s3_credentials", part
+        assert environment["AWS_ENDPOINT_URL_S3"].endswith("http://objects:8333}"), part
+        assert [volume for volume in volumes if volume.endswith(":/media:ro")], part
+        assert "/scratch" in volumes, "copies go to a disk, not to the memory of a tmpfs"
+    assert "s3_credentials" not in services["ingest"]["secrets"] + services["janitor"]["secrets"]
+
+
 def test_what_is_mounted_is_there(services, deploy):
     for service in services.values():
         for volume in service.get("volumes", []):
@@ -201,6 +212,18 @@ def test_grafana_finds_the_board_and_its_source(services, deploy):
     assert source["type"] == "prometheus"
     assert source["url"] == "http://prometheus:9090"
     assert source["isDefault"]
+
+
+def is_healthy(test, folder, *, port):
+    """The health check of the file, with the client of this machine."""
+    client = shutil.which("valkey-cli") or shutil.which("redis-cli")
+    if client is None:
+        missing("redis-server")
+    _cmd, shell, flag, command = test
+    for there, here in (("$$", "$"), ("valkey-cli", f"{client} -p {port}"), ("/run/secrets", str(folder))):
+        assert there in command
+        command = command.replace(there, here)
+    return subprocess.run([shell, flag, command], capture_output=True, timeout=30, check=False).returncode == 0
 
 
 @pytest.mark.integration
@@ -228,6 +251,8 @@ def test_the_brokers_command_line_gives_a_durable_broker_with_a_user_per_part(se
         assert facts["maxmemory"] == 768 * 2**20
         check_access(client, url.replace("127.0.0.1", "broker"), strict=True, is_private=True)
         client.close()
+        assert is_healthy(services["broker"]["healthcheck"]["test"], folder, port=port)
+        assert not is_healthy(services["broker"]["healthcheck"]["test"], folder, port=free_port())
         with pytest.raises(BrokerUnavailableError):
             wait_for(connect(f"redis://127.0.0.1:{port}/0"), seconds=0.1)
     finally:
