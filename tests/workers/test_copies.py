@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -144,6 +145,20 @@ def test_copies_have_a_budget_and_an_end(host, monkeypatch):
     before = len(host.asked)
     assert content(opened(copies, remote(host))[0]) == VIDEO
     assert len(host.asked) == before + 1
+
+
+def test_nobody_has_to_come_back_for_a_copy_to_end(host, monkeypatch):
+    monkeypatch.setattr("workers.web.copies._SWEEP_SECONDS", 0.01)
+    copies = Copies(Settings(**settings_for(host)))
+    assert content(opened(copies, remote(host))[0]) == VIDEO
+    [kept] = [copy.future.result() for copy in copies._copies.values()]
+    assert kept.close.alive, "it was looked at just now"
+    monkeypatch.setattr("workers.web.copies._KEEP_SECONDS", -1.0)
+    end = time.monotonic() + 60
+    while kept.close.alive:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert copies._copies == {}
 
 
 def test_an_object_of_a_bucket_is_shown(sources):  # noqa: F811

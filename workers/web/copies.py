@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,6 +25,7 @@ from .media import ELSEWHERE, GONE, Media, Remote
 
 log = structlog.get_logger(__name__)
 _KEEP_SECONDS: Final = 900.0
+_SWEEP_SECONDS: Final = 60.0
 _REFUSAL_SECONDS: Final = 10.0
 """A player asks several times in a row: the store is asked once."""
 _MAX_AT_ONCE: Final = 2
@@ -81,6 +83,7 @@ class Copies:
         self._copies: dict[str, _Copy] = {}
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(_MAX_AT_ONCE)
+        self._sweeper: threading.Timer | None = None
 
     async def open(self, remote: Remote, *, content_sha256: str | None) -> Media | str:
         """The copy of one video, fetched when there is none; or a sentence why it cannot be shown."""
@@ -108,6 +111,7 @@ class Copies:
             copy.used_at = time.monotonic()
             copy.future.set_result(found)
             self._make_room()
+            self._sweep_later()
 
     def _fetched(self, remote: Remote, content_sha256: str | None) -> Media | str:
         try:
@@ -121,6 +125,20 @@ class Copies:
         copy = Media(os.dup(fetched.file.fileno()), num_bytes=fetched.num_bytes, content_type=remote.content_type)
         fetched.close()
         return copy
+
+    def sweep(self) -> None:
+        """Let go of what nobody looked at for long, also when nobody looks at anything any more."""
+        with self._lock:
+            self._sweeper = None
+            self._drop_stale()
+            if self._copies:
+                self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = threading.Timer(_SWEEP_SECONDS, _sweep, [weakref.ref(self)])
+            self._sweeper.daemon = True
+            self._sweeper.start()
 
     def _drop_stale(self) -> None:
         for location in [location for location, copy in self._copies.items() if copy.is_stale]:
@@ -136,3 +154,9 @@ class Copies:
             copy = self._copies.pop(location)
             total -= copy.num_bytes
             copy.close()
+
+
+def _sweep(copies: weakref.ref[Copies]) -> None:
+    found = copies()
+    if found is not None:
+        found.sweep()
