@@ -1,7 +1,10 @@
-"""Age-fair micro-batcher: many videos feed one device, the oldest waiting item goes first.
+"""Fair micro-batcher: many videos feed one device, the one that has had least of it goes first.
 
 Every caller is a video's own thread. Items of different videos share batches; one thread runs them, so the device
-has one owner. A batch that fails is split until the guilty item stands alone; its neighbours get their results.
+has one owner. Each video has a clock that runs while the device works for it; a new one starts where the clocks of
+the others are, so nobody can be starved by newcomers, and a video with 10,000 faces waits for itself alone
+(start-time fair queueing: Goyal, Vin and Cheng 1996). A batch that fails is split until the guilty item stands
+alone; its neighbours get their results.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from .errors import DetectorError, OptionError, ScreeningCancelled
 
+_AHEAD_SECONDS: Final = 0.25
+"""How much more of the device a video may have had and still fill up the batches of others."""
 RunBatch = Callable[[list[Any]], Sequence[Any]]
 """Items in, one result per item out, in order."""
 
@@ -34,10 +39,19 @@ class BatchReport:
 
 
 @dataclass(slots=True, eq=False)
+class Share:
+    """One video's part of the device."""
+
+    seconds: float = 0.0
+    """Device time it has had, counted from where the others were when it came."""
+
+
+@dataclass(slots=True, eq=False)
 class _Item:
     payload: Any
     enqueued: float
     submission: _Submission
+    share: Share
     result: Any = None
     error: Exception | None = None
 
@@ -54,6 +68,11 @@ class _Lane:
     run: RunBatch
     max_batch: int
     waiting: deque[_Item] = field(default_factory=deque)
+
+
+def _turn(item: _Item) -> tuple[float, float]:
+    """Who goes first: the video that has had least of the device, then the older item."""
+    return item.share.seconds, item.enqueued
 
 
 class MicroBatcher:
@@ -80,6 +99,7 @@ class MicroBatcher:
         self._lanes: dict[str, _Lane] = {}
         self._state = threading.Condition()
         self._num_waiting = 0
+        self._served_seconds = 0.0
         self._closed = False
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
@@ -101,7 +121,9 @@ class MicroBatcher:
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def submit(self, lane: str, payloads: Sequence[Any], *, deadline: float, cancel: threading.Event | None = None) -> list[Any]:
+    def submit(
+        self, lane: str, payloads: Sequence[Any], *, deadline: float, cancel: threading.Event | None = None, share: Share | None = None
+    ) -> list[Any]:
         """Have `payloads` run and wait for their results, in order.
 
         Args:
@@ -109,15 +131,16 @@ class MicroBatcher:
             payloads: items; they may end up in several batches beside other videos' items.
             deadline: `time.monotonic()` beyond which the caller gives up.
             cancel: checked while waiting.
+            share: of the video that asks; without one the items count as a video of their own.
 
         Raises:
             DetectorError: an item failed alone, or the deadline passed.
             ScreeningCancelled: `cancel` was set.
         """
-        return self.start(lane, payloads, deadline=deadline, cancel=cancel)()
+        return self.start(lane, payloads, deadline=deadline, cancel=cancel, share=share)()
 
     def start(
-        self, lane: str, payloads: Sequence[Any], *, deadline: float, cancel: threading.Event | None = None
+        self, lane: str, payloads: Sequence[Any], *, deadline: float, cancel: threading.Event | None = None, share: Share | None = None
     ) -> Callable[[], list[Any]]:
         """Queue `payloads` and return at once; call what is returned to wait for the results. Arguments and errors as for `submit`."""
         if not payloads:
@@ -125,7 +148,10 @@ class MicroBatcher:
         self._check(deadline, cancel, lane)
         now = time.monotonic()
         submission = _Submission(pending=len(payloads))
-        items = [_Item(payload=payload, enqueued=now, submission=submission) for payload in payloads]
+        share = share or Share()
+        with self._state:
+            share.seconds = max(share.seconds, self._served_seconds)
+        items = [_Item(payload=payload, enqueued=now, submission=submission, share=share) for payload in payloads]
         try:
             self._enqueue(lane, items, deadline=deadline, cancel=cancel)
         except BaseException:
@@ -197,14 +223,25 @@ class MicroBatcher:
                 self._state.wait(remaining)
 
     def _take(self) -> tuple[str, _Lane, list[_Item]]:
-        """The lane whose head has waited longest, and its oldest items."""
-        name, lane = min(((n, each) for n, each in self._lanes.items() if each.waiting), key=lambda pair: pair[1].waiting[0].enqueued)
+        """The lane of the item that is to go first, and what shares a batch with it."""
+        name, lane = min(
+            ((n, each) for n, each in self._lanes.items() if each.waiting), key=lambda pair: _turn(min(pair[1].waiting, key=_turn))
+        )
+        ordered = sorted(lane.waiting, key=_turn)
+        self._served_seconds = max(self._served_seconds, ordered[0].share.seconds)
+        limit = ordered[0].share.seconds + _AHEAD_SECONDS
+        taken: list[_Item] = []
         batch: list[_Item] = []
-        while lane.waiting and len(batch) < lane.max_batch:
-            item = lane.waiting.popleft()
-            self._num_waiting -= 1
+        for item in ordered:
+            # a video far ahead of the others does not make their batches longer
+            if len(batch) == lane.max_batch or (batch and item.share.seconds > limit):
+                break
+            taken.append(item)
             if not item.submission.abandoned:
                 batch.append(item)
+        gone = set(map(id, taken))
+        lane.waiting = deque(item for item in lane.waiting if id(item) not in gone)
+        self._num_waiting -= len(taken)
         self._state.notify_all()
         return name, lane, batch
 
@@ -213,6 +250,13 @@ class MicroBatcher:
         self._busy_since = started
         self._run_isolating(name, lane, batch)
         self._busy_since = None
+        spent = time.monotonic() - started
+        with self._state:
+            present = {id(item.share) for item in batch} | {id(item.share) for each in self._lanes.values() for item in each.waiting}
+            # the clock of newcomers goes on as well: however many come, those who wait get their turn
+            self._served_seconds += spent / len(present)
+            for item in batch:
+                item.share.seconds += spent / len(batch)
         if self._on_batch is not None:
             self._on_batch(
                 BatchReport(
@@ -220,7 +264,7 @@ class MicroBatcher:
                     num_items=len(batch),
                     max_batch=lane.max_batch,
                     oldest_wait_seconds=started - min(item.enqueued for item in batch),
-                    run_seconds=time.monotonic() - started,
+                    run_seconds=spent,
                     num_failed=sum(item.error is not None for item in batch),
                     cpu_seconds=time.thread_time() - cpu_started,
                 )

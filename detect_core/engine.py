@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .batching import BatchReport, MicroBatcher
+from .batching import BatchReport, MicroBatcher, Share
 from .bundle import Bundle
 from .calibration import BundleSet
 from .detectors import Detector, Precision, PrecisionWish, is_track_bundle, load_detector, load_track_detector
@@ -18,9 +18,9 @@ from .faces.sparse import find_sparsely
 
 _FACE_LANE = "face_detector"
 _REFINE_LANE = "face_refiner"
-_FACE_BATCH = 16
+_FACE_BATCH = {"cpu": 4, "cuda": 16}
 _CROP_BATCH = {"cpu": 16, "cuda": 64}
-"""On a CPU larger batches are no faster and cost memory."""
+"""On a CPU larger batches are no faster, cost memory and hold the neighbours up."""
 _EXACT = "exact"
 
 
@@ -57,11 +57,12 @@ class Engine:
             if not is_track_bundle(bundle)
         }
         self.track_detectors = {bundle.name: load_track_detector(bundle) for bundle in bundle_set.bundles if is_track_bundle(bundle)}
-        crop_batch = _CROP_BATCH.get(device.split(":", maxsplit=1)[0], 64)
+        kind = device.split(":", maxsplit=1)[0]
+        crop_batch, face_batch = _CROP_BATCH.get(kind, 64), _FACE_BATCH.get(kind, 16)
         gather_seconds = 0.01 if device.startswith("cuda") else 0.0
         self.batcher = MicroBatcher(gather_seconds=gather_seconds, on_batch=on_batch)
-        self.batcher.add_lane(_FACE_LANE, self._find_faces, max_batch=_FACE_BATCH)
-        self.batcher.add_lane(_REFINE_LANE, self._refine_faces, max_batch=_FACE_BATCH)
+        self.batcher.add_lane(_FACE_LANE, self._find_faces, max_batch=face_batch)
+        self.batcher.add_lane(_REFINE_LANE, self._refine_faces, max_batch=face_batch)
         for name, detector in self.detectors.items():
             self.batcher.add_lane(name, _scorer(detector), max_batch=crop_batch)
             if detector.precision != "fp32":
@@ -84,30 +85,46 @@ class Engine:
         deadline: float,
         cancel: threading.Event | None,
         before: Sequence[FoundFace] | None = None,
+        share: Share | None = None,
     ) -> list[list[FoundFace]]:
         """Faces on consecutive small pictures of one video; shares batches with other videos of the same size.
 
-        `before` is what was found on the picture just before them.
+        `before` is what was found on the picture just before them, `share` the video's part of the device.
         """
         return find_sparsely(
             images,
             before=before,
-            find=lambda batch: self.batcher.submit(_FACE_LANE, [(image, min_face_px) for image in batch], deadline=deadline, cancel=cancel),
-            refine=lambda items: self.batcher.submit(_REFINE_LANE, items, deadline=deadline, cancel=cancel),
+            find=lambda batch: self.batcher.submit(
+                _FACE_LANE, [(image, min_face_px) for image in batch], deadline=deadline, cancel=cancel, share=share
+            ),
+            refine=lambda items: self.batcher.submit(_REFINE_LANE, items, deadline=deadline, cancel=cancel, share=share),
         )
 
     def logits(
-        self, name: str, crops: Sequence[NDArray[np.uint8]], *, deadline: float, cancel: threading.Event | None, exact: bool = False
+        self,
+        name: str,
+        crops: Sequence[NDArray[np.uint8]],
+        *,
+        deadline: float,
+        cancel: threading.Event | None,
+        exact: bool = False,
+        share: Share | None = None,
     ) -> NDArray[np.float32]:
         """(N,) temperature-scaled logits of detector `name`; in fp32 whatever the engine's precision when `exact`."""
         lane = f"{name}:{_EXACT}" if exact and self.precision(name) != "fp32" else name
-        return np.asarray(self.batcher.submit(lane, crops, deadline=deadline, cancel=cancel), np.float32)
+        return np.asarray(self.batcher.submit(lane, crops, deadline=deadline, cancel=cancel, share=share), np.float32)
 
     def start_logits(
-        self, name: str, crops: Sequence[NDArray[np.uint8]], *, deadline: float, cancel: threading.Event | None
+        self,
+        name: str,
+        crops: Sequence[NDArray[np.uint8]],
+        *,
+        deadline: float,
+        cancel: threading.Event | None,
+        share: Share | None = None,
     ) -> Callable[[], NDArray[np.float32]]:
         """Queue `crops` for detector `name`; call what is returned to wait for the (N,) logits."""
-        wait = self.batcher.start(name, crops, deadline=deadline, cancel=cancel)
+        wait = self.batcher.start(name, crops, deadline=deadline, cancel=cancel, share=share)
         return lambda: np.asarray(wait(), np.float32)
 
     def track_logits(

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .aggregate import STRATEGY
-from .batching import BatchReport
+from .batching import BatchReport, Share
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
 from .detectors import PrecisionWish, is_track_bundle
 from .detectors.runtime import SCORE_TOLERANCE
@@ -68,6 +68,8 @@ class _Run:
     clock: _Clock
     deadline: float
     cancel: threading.Event | None
+    share: Share = field(default_factory=Share)
+    """Its part of the device, over all its looks."""
     cpu_before: float = 0.0
     """CPU seconds of decoding that an earlier look at the same video cost."""
 
@@ -218,7 +220,7 @@ class Screener:
         deciding = max(judged, key=lambda track: track.p_fake or 0.0)
 
         def rescore(name: str, crops: Sequence[NDArray[np.uint8]]) -> Sequence[float]:
-            logits = self.engine.logits(name, crops, deadline=run.deadline, cancel=run.cancel, exact=True)
+            logits = self.engine.logits(name, crops, deadline=run.deadline, cancel=run.cancel, exact=True, share=run.share)
             return [float(value) for value in logits]
 
         with run.clock.stage("classify"):
@@ -261,7 +263,7 @@ class Screener:
         return self.bundle_set.calibration.first_look_clear if is_smaller else None
 
     def _score(self, run: _Run, *, exact: bool = False) -> Scored:
-        return score_tracks(run.look, self.engine, self._scored, deadline=run.deadline, cancel=run.cancel, exact=exact)
+        return score_tracks(run.look, self.engine, self._scored, deadline=run.deadline, cancel=run.cancel, exact=exact, share=run.share)
 
     def _first_look(self, session: DecodeSession, info: VideoInfo, frames: Sequence[Frame], run: _Run) -> Verdict | None:
         """The verdict of a few of the decoded frames, if they are clear; a video that is not gets the verdict of the whole look.
@@ -313,7 +315,7 @@ class Screener:
         for bundle in self._scored:
             if not is_track_bundle(bundle):
                 crops = [run.look.crops[key][bundle.name][0] for key in keys]
-                wait = self.engine.start_logits(bundle.name, crops, deadline=run.deadline, cancel=run.cancel)
+                wait = self.engine.start_logits(bundle.name, crops, deadline=run.deadline, cancel=run.cancel, share=run.share)
                 waits.append((keys, bundle.name, wait))
         return waits
 
@@ -380,6 +382,7 @@ class Screener:
             deadline=run.deadline,
             cancel=run.cancel,
             before=look.found_last,
+            share=run.share,
         )
         look.found_last = found[-1]
         boxes = [

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .aggregate import MIN_TRACK_CROPS, quality_weight
+from .batching import Share
 from .bundle import Bundle
 from .detectors import Precision, is_track_bundle
 from .engine import Engine
@@ -19,7 +20,14 @@ from .structs import CropScore, FaceBox
 
 
 def score_tracks(
-    look: Look, engine: Engine, bundles: Sequence[Bundle], *, deadline: float, cancel: threading.Event | None, exact: bool = False
+    look: Look,
+    engine: Engine,
+    bundles: Sequence[Bundle],
+    *,
+    deadline: float,
+    cancel: threading.Event | None,
+    exact: bool = False,
+    share: Share | None = None,
 ) -> Scored:
     """Follow the faces of a look and put their scores together.
 
@@ -30,6 +38,7 @@ def score_tracks(
         deadline: monotonic time by which scoring must be done.
         cancel: set it to stop early.
         exact: compute the logits of single crops again in fp32.
+        share: the video's part of the device.
     """
     number_of = {id(box): (box.frame_id, number) for kept in look.boxes for number, box in enumerate(kept)}
     members = [
@@ -46,7 +55,7 @@ def score_tracks(
         if is_track_bundle(bundle):
             values = _track_logits(engine, bundle, [(track_id, box) for track_id, box, _ in members], crops)
         elif exact:
-            scored = engine.logits(bundle.name, crops, deadline=deadline, cancel=cancel, exact=True)
+            scored = engine.logits(bundle.name, crops, deadline=deadline, cancel=cancel, exact=True, share=share)
             values = {i: float(value) for i, value in enumerate(scored)}
         else:
             values = {i: look.logits[number_of[id(box)]][bundle.name] for i, (_, box, _) in enumerate(members)}

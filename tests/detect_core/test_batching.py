@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from detect_core.batching import BatchReport, MicroBatcher
+from detect_core.batching import BatchReport, MicroBatcher, Share
 from detect_core.errors import DetectorError, ScreeningCancelled
 
 
@@ -120,6 +120,68 @@ def test_a_huge_submission_does_not_starve_a_small_one_in_another_lane(batcher: 
     flood.join()
 
     assert waited < 2.5
+
+
+def held_up(batcher: MicroBatcher) -> tuple[threading.Event, list[list[str]]]:
+    """A lane "net" whose first batch is running until the event is set, and the batches that it ran."""
+    go, busy, batches = threading.Event(), threading.Event(), []
+
+    def run(items: list[str]) -> list[str]:
+        batches.append(list(items))
+        busy.set()
+        assert go.wait(30)
+        return items
+
+    batcher.add_lane("net", run, max_batch=4)
+    batcher.start("net", ["first"], deadline=soon(60))
+    assert busy.wait(30)
+    return go, batches
+
+
+def test_a_video_that_had_more_of_the_device_waits_and_does_not_make_the_batches_of_others_longer(batcher: MicroBatcher) -> None:
+    go, batches = held_up(batcher)
+    crowd = batcher.start("net", ["crowd"] * 6, deadline=soon(60), share=Share(seconds=1e6))
+    small = batcher.start("net", ["small"] * 2, deadline=soon(60), share=Share())
+    go.set()
+    crowd(), small()
+
+    assert batches == [["first"], ["small"] * 2, ["crowd"] * 4, ["crowd"] * 2]
+
+
+def test_videos_that_had_the_same_share_their_batches_oldest_first(batcher: MicroBatcher) -> None:
+    go, batches = held_up(batcher)
+    waits = [batcher.start("net", [name] * 2, deadline=soon(60), share=Share()) for name in ("a", "b", "c")]
+    go.set()
+    for wait in waits:
+        wait()
+
+    assert batches == [["first"], ["a", "a", "b", "b"], ["c", "c"]]
+
+
+def test_newcomers_without_end_do_not_starve_a_video_that_had_its_share(batcher: MicroBatcher) -> None:
+    order: list[str] = []
+
+    def run(items: list[str]) -> list[str]:
+        order.extend(items)
+        time.sleep(0.005)
+        return items
+
+    batcher.add_lane("net", run, max_batch=1)
+    stop = threading.Event()
+
+    def keep_coming() -> None:
+        while not stop.is_set():
+            batcher.submit("net", ["new"], deadline=soon(60), share=Share())
+
+    threads = [threading.Thread(target=keep_coming) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    batcher.submit("net", ["crowd"] * 3, deadline=soon(60), share=Share(seconds=0.05))
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert order.count("crowd") == 3
 
 
 def test_many_small_videos_wait_no_longer_than_the_work_that_was_there_before_them() -> None:
