@@ -18,6 +18,7 @@ from .face_pack import FacePack
 from .held_out import simulators_for
 from .limits import FLAGGED, decision_of, first_look
 from .metrics import auc, bootstrap_auc, expected_calibration_error, fpr_upper_bound, tpr_at_fpr
+from .simulators.classical_swap import ClassicalSwap
 from .still_scores import Measured, by_source, on_pairs
 from .video_scores import DISTORTED, UNDISTORTED, Role, VideoLogits
 
@@ -64,7 +65,8 @@ def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration
         )
     for family in sorted({v.generator for v, _ in simulated if v.label}):
         chosen = [p for p in simulated if not p[0].label or p[0].generator == family]
-        per_generator.append(_video_auc(f"{family} fakes against re-encoded twins (families seen in training)", chosen))
+        seen = "never trained on" if family == f"sim:{ClassicalSwap.family}" else "families seen in training"
+        per_generator.append(_video_auc(f"{family} fakes against re-encoded twins ({seen})", chosen))
     unseen = [row for row in per_generator if "seen in training" not in row.what]
     rows = [
         _video_auc("all labelled fakes against held-out reals", true),

@@ -17,6 +17,7 @@ from .errors import DataError
 from .scorers import load_scorers
 from .simulators.base import Simulator
 from .simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
+from .simulators.classical_swap import ClassicalSwap
 from .split_videos import read_video_manifest
 from .still_clips import score_still_clips
 from .video_faces import TrackCrops
@@ -35,7 +36,9 @@ def score_held_out(
     folds_root: Path | None = None,
     on_video: Callable[[str], None] = lambda _line: None,
 ) -> list[VideoLogits]:
-    """Score every held-out video as it is and distorted; each real one also as a re-encoded twin and as two simulated fakes.
+    """Score every held-out video as it is and distorted, each real one also as a re-encoded twin and as simulated fakes.
+
+    Of these, two are of families that were trained on; the third is a classical swap, which no training uses.
 
     Args:
         videos_root: folder of videos with a manifest.
@@ -66,7 +69,8 @@ def score_held_out(
     simulators = simulators_for(bundles)
     for number, (i, track) in enumerate(tracks):
         donor = _donor(number, [(rows[j].group, t) for j, t in tracks])
-        chosen: list[Simulator | None] = [None, *(simulators[(number + k) % len(simulators)] for k in range(FAMILIES_PER_VIDEO))]
+        trained = [simulators[(number + k) % len(simulators)] for k in range(FAMILIES_PER_VIDEO)]
+        chosen: list[Simulator | None] = [None, *trained, ClassicalSwap()]
         for simulator in chosen:
             out.append(score_simulated(rows[i], track, donor, simulator, scorers=scorers, seed=number, crf=CRFS[number % len(CRFS)]))
         on_video(f"simulated fakes of {number + 1}/{len(tracks)} {rows[i].file}")

@@ -1,13 +1,17 @@
 """Every simulator keeps the contract: outside the mask nothing changes, inside something does, draws repeat."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import training.recipes
 from detect_core.nets.autogan import AutoGan
 from training.errors import DataError
 from training.geometry import align_to, random_views, view
 from training.simulators.base import Fakes, Reals
 from training.simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend, match_colour, nearest_layout
+from training.simulators.classical_swap import ClassicalSwap
 from training.simulators.masks import SHAPES, draw_masks
 
 
@@ -34,9 +38,12 @@ SIMULATORS = {
 }
 
 
-@pytest.mark.parametrize("family", sorted(SIMULATORS))
+EVERY = {**SIMULATORS, "classical_swap": ClassicalSwap}
+
+
+@pytest.mark.parametrize("family", sorted(EVERY))
 def test_a_fake_differs_from_its_real_only_where_the_mask_says_so(toy_pack, family):
-    simulator = SIMULATORS[family]()
+    simulator = EVERY[family]()
     fakes = simulator(reals_of(toy_pack), generator(3))
     assert simulator.family == family
     assert fakes.recipe["family"] == family
@@ -47,6 +54,12 @@ def test_a_fake_differs_from_its_real_only_where_the_mask_says_so(toy_pack, fami
     assert fakes.images.max() <= 1
     assert fakes.masks.min() >= 0
     assert fakes.masks.max() <= 1
+
+
+def test_no_recipe_trains_on_the_classical_swap():
+    for recipe in Path(training.recipes.__file__).parent.glob("*.py"):
+        assert "classical_swap" not in recipe.read_text()
+        assert "ClassicalSwap" not in recipe.read_text()
 
 
 @pytest.mark.parametrize("family", sorted(SIMULATORS))
