@@ -196,7 +196,14 @@ def calibrate(
     loaded = load_bundle_set(path)
     golden_path(path).write_text(json.dumps(golden_document(loaded), indent=2) + "\n")
     console.print(f"{loaded.label} written to {path}")
-    console.print_json(json.dumps({key: document[key] for key in ("beta", "platt", "thresholds", "max_disagreement", "max_quantiser", "first_look_clear", "protocol")}))
+    console.print_json(
+        json.dumps(
+            {
+                key: document[key]
+                for key in ("beta", "platt", "thresholds", "max_disagreement", "max_quantiser", "first_look_clear", "protocol")
+            }
+        )
+    )
 
 
 @app.command()
