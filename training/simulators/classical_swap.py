@@ -38,8 +38,9 @@ class ClassicalSwap:
             swapped, mask = _cloned(_bytes(inner), _bytes(outer), np.asarray(points.cpu(), np.float32))
             images.append(torch.from_numpy(swapped).permute(2, 0, 1).float() / 255)
             masks.append(torch.from_numpy(mask)[None].float() / 255)
-        device = reals.images.device
-        return Fakes(torch.stack(images).to(device), torch.stack(masks).to(device), reals.images, {"family": self.family})
+        m = torch.stack(masks).to(reals.images.device)
+        fakes = m * torch.stack(images).to(m.device) + (1 - m) * reals.images  # outside the oval not even rounded
+        return Fakes(fakes, m, reals.images, {"family": self.family})
 
 
 def _cloned(inner: NDArray[np.uint8], outer: NDArray[np.uint8], points: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
