@@ -78,7 +78,7 @@
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
-    if (!outlines) return;
+    if (!outlines || video && video.readyState === 0) return;  // no outline without a picture under it
     const scale = Math.min(width / facts.frame.width, height / facts.frame.height);
     const left = (width - facts.frame.width * scale) / 2, top = (height - facts.frame.height * scale) / 2;
     facts.tracks.forEach((track, place) => {
