@@ -111,6 +111,12 @@ def test_a_killed_sharpness_aware_run_resumes_to_the_same_numbers(tmp_path):
         train(tmp_path / "killed", config=dataclasses.replace(SAM, sam_rho=0.1))
 
 
+def test_separable_data_is_learned(tmp_path):
+    config = dataclasses.replace(SAM, steps=150, learning_rate=5e-2, validate_every=1000)
+    _, result = train(tmp_path, config=config)
+    assert result.loss < 0.3
+
+
 def test_schedules_are_the_published_ones():
     def rates(kind):
         config = LoopConfig(steps=100, learning_rate=1.0, rates=kind)
