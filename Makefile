@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RUN_STAMP := $(VENV)/.veriframe-run
 DEV_STAMP := $(VENV)/.veriframe-dev
 
-.PHONY: help demo test lint format up bench chaos hostile dashboard soak scaling audit clean
+.PHONY: help demo test lint format up bench chaos hostile dashboard soak scaling audit results clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,8 +50,8 @@ format: $(DEV_STAMP) ## rewrite the code in the house format
 up: $(RUN_STAMP) ## run broker, worker, janitor and API on this machine
 	@$(BIN)/veriframe up
 
-bench: $(RUN_STAMP) ## what a video costs here, beside the usual loop; writes reports/bench.json
-	@$(BIN)/veriframe bench $(CLIPS)
+bench: $(RUN_STAMP) ## what a video costs here, beside the usual loop: make bench [QUICK=1] [THREADS=n] [RECALL=folder] [CLIPS="..."]; writes reports/bench.json
+	@$(BIN)/veriframe bench $(if $(QUICK),--quick) $(if $(THREADS),--threads $(THREADS)) $(if $(RECALL),--recall "$(RECALL)") $(CLIPS)
 
 chaos: $(DEV_STAMP) ## kill things at random under load; writes reports/chaos.json
 	@$(BIN)/python -m tests.chaos
@@ -61,6 +61,10 @@ hostile: $(DEV_STAMP) ## hostile corpus (CORPUS=folder), 5,000 mutations, canari
 
 dashboard: $(DEV_STAMP) ## figures and pictures of the review pages; writes reports/dashboard.json
 	@$(BIN)/python -m tests.browser
+
+results: $(DEV_STAMP) ## train what the studies' claims need: make results FACES=folder [MINUTES=120]; writes training/RESULTS.md
+	@test -n "$(FACES)" || { echo "make results needs FACES=folder: face crops with an index.csv"; exit 2; }
+	@$(BIN)/veriframe-train report --faces "$(FACES)" --minutes $(or $(MINUTES),120)
 
 soak: $(DEV_STAMP) ## mixed load on real workers: make soak [MINUTES=10]; writes reports/soak.json
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10)
