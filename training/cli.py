@@ -31,6 +31,7 @@ console = Console()
 FacesOption = Annotated[Path | None, typer.Option("--faces", help="Folder of face crops with index.csv.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Manifest (see `manifest build`), or the folder of a data set.")]
 VideosOption = Annotated[Path | None, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")]
+BesideOption = Annotated[Path | None, typer.Option("--beside", help="Bundle that is scored on the same videos, to compare with.")]
 FoldsOption = Annotated[
     Path | None,
     typer.Option("--folds", help="Run folder of the temporal recipe, to judge each video by a line that did not learn from it."),
@@ -163,8 +164,9 @@ def calibrate(
     scores: Annotated[Path, typer.Option(help="Where video scores are kept; reused when the bundles are the same.")] = Path(
         "runs/video_scores.jsonl"
     ),
+    beside: BesideOption = None,
 ) -> None:
-    """Fit Platt, crowd correction and thresholds on held-out videos and write the bundle set."""
+    """Fit Platt, crowd correction, thresholds and limits on held-out videos and write the bundle set."""
     import datetime
 
     from detect_core.calibration import load_bundle_set
@@ -175,7 +177,8 @@ def calibrate(
     from .limits import fit_limits
 
     members = [load_bundle(bundles / name) for name in names.split(",")]
-    scored = _scores(scores, videos, members, folds, faces)
+    others = [load_bundle(beside)] if beside is not None else []
+    scored = _scores(scores, videos, members, folds, faces, others=others)
     wanted = {**{b.name: DEFAULT_SHARES.get(b.name, 1.0) for b in members}, **json.loads(shares)}
     fusion = fit_fusion([video for video in scored if video.role in ("real", "twin")], wanted)
     reals = [video for video in scored if video.role in ("real", "twin", "still_real")]
@@ -218,15 +221,17 @@ def evaluate(
     ),
     folds: FoldsOption = None,
     into_cards: Annotated[bool, typer.Option(help="Also write the rows into the bundles' cards.")] = False,
+    beside: BesideOption = None,
 ) -> None:
     """Measure a bundle set on people and generators that no training saw."""
     from detect_core.calibration import DEFAULT_SET, load_bundle_set
     from detect_core.detectors import is_track_bundle, load_detector
 
     from .bundle_card import add_evaluation
-    from .evaluate import Row, evaluate_stills, evaluate_videos, write_report
+    from .evaluate import Row, beside_rows, evaluate_stills, evaluate_videos, write_report
     from .evaluation_plots import draw_report, draw_scored
     from .index_faces import read_faces
+    from .video_scores import load_scores
 
     loaded = load_bundle_set(DEFAULT_SET if default or bundle_set is None else bundle_set)
     rows: list[Row] = []
@@ -235,8 +240,12 @@ def evaluate(
         pack = read_faces(faces, keep=lambda row: row.split == "test")
         rows += evaluate_stills(pack, loaded, [load_detector(bundle) for bundle in loaded.bundles if not is_track_bundle(bundle)])
     if videos is not None:
-        scored = _scores(scores, videos, loaded.bundles, folds, faces)
+        others = [load_bundle(beside)] if beside is not None else []
+        scored = _scores(scores, videos, loaded.bundles, folds, faces, others=others)
         rows += evaluate_videos(scored, loaded.calibration)
+        for other in others:
+            both = load_scores(scores, hashes={bundle.name: bundle.sha256 for bundle in (*loaded.bundles, other)})
+            rows += beside_rows(both, loaded.calibration, other=other.name)
     material = ", ".join(str(path.name) for path in (faces, videos) if path is not None)
     write_report(rows, out, bundle_set=loaded, material=material, videos=scored)
     if into_cards:
@@ -289,20 +298,24 @@ def card(
     console.print(f"{out} written")
 
 
-def _scores(path: Path, videos: Path, bundles: Sequence[Bundle], folds: Path | None, faces: Path | None) -> list[VideoLogits]:
-    """Kept scores when they are of the same bundles, else new ones."""
+def _scores(
+    path: Path, videos: Path, bundles: Sequence[Bundle], folds: Path | None, faces: Path | None, *, others: Sequence[Bundle]
+) -> list[VideoLogits]:
+    """What the bundles say: kept scores when they are of the same bundles and of `others`, else new ones of both."""
     from .held_out import score_held_out
     from .video_scores import load_scores, save_scores
 
     hashes = {bundle.name: bundle.sha256 for bundle in bundles}
+    every = {**hashes, **{bundle.name: bundle.sha256 for bundle in others}}
     if path.is_file():
         try:
+            load_scores(path, hashes=every)
             return load_scores(path, hashes=hashes)
         except DataError as err:
             console.print(f"{err}")
-    scored = score_held_out(videos, bundles, faces_root=faces, folds_root=folds, on_video=console.print)
-    save_scores(scored, path, hashes=hashes)
-    return scored
+    scored = score_held_out(videos, [*bundles, *others], faces_root=faces, folds_root=folds, on_video=console.print)
+    save_scores(scored, path, hashes=every)
+    return load_scores(path, hashes=hashes)
 
 
 def _content_hash(scored: Sequence[VideoLogits]) -> str:

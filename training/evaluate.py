@@ -13,6 +13,7 @@ import numpy as np
 from detect_core.calibration import BundleSet, VideoCalibration
 from detect_core.detectors import Detector
 
+from .beside import beside
 from .calibrate import video_scores
 from .face_pack import FacePack
 from .held_out import simulators_for
@@ -83,6 +84,15 @@ def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration
         _ece_row("ECE under medium distortion", [p for p in of("distorted") if p[0].file.endswith(":medium")], calibration, "<= 0.08"),
     ]
     return [_judged(row) for row in rows if row is not None]
+
+
+def beside_rows(videos: Sequence[VideoLogits], calibration: VideoCalibration, *, other: str) -> list[Row]:
+    """The detector `other` on the same videos, column by column."""
+    columns = beside(videos, calibration, other=other)
+    beaten = sum(column.ours > column.theirs for column in columns)
+    rows = [Row(f"{other} beside, {c.what}", round(c.theirs, 4), "", None, None, f"the set: {c.ours:.3f}") for c in columns]
+    verdict = Row(f"columns on which {other} is beaten", beaten, f"of {len(columns)}", f"{len(columns)}", beaten == len(columns))
+    return [verdict, *rows]
 
 
 def write_report(rows: Sequence[Row], path: Path, *, bundle_set: BundleSet, material: str, videos: Sequence[VideoLogits]) -> None:

@@ -7,8 +7,8 @@ that it can be fitted.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -61,6 +61,14 @@ class TrackLogits:
     """As `detect_core.domain.appearance` says of the first detector's crops; empty where it was not measured."""
     first_look: dict[str, list[float]] = field(default_factory=dict)
     """Logits of a first look at the track, which sees about `FIRST_LOOK` of its crops."""
+
+    def of(self, names: Collection[str]) -> TrackLogits:
+        """The same track with the logits of some detectors only."""
+        return replace(
+            self,
+            logits={name: values for name, values in self.logits.items() if name in names},
+            first_look={name: values for name, values in self.first_look.items() if name in names},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +199,7 @@ def save_scores(videos: Sequence[VideoLogits], path: Path, *, hashes: Mapping[st
 
 
 def load_scores(path: Path, *, hashes: Mapping[str, str]) -> list[VideoLogits]:
-    """Read what `save_scores` wrote with the same bundles.
+    """Read what `save_scores` wrote with the same bundles; what others said there is left out.
 
     Raises:
         DataError: the file is missing, malformed or was scored by other bundles.
@@ -202,9 +210,9 @@ def load_scores(path: Path, *, hashes: Mapping[str, str]) -> list[VideoLogits]:
         videos = [VideoLogits(**{**row, "tracks": [TrackLogits(**track) for track in row["tracks"]]}) for row in rest]
     except (OSError, TypeError, KeyError, ValueError) as err:
         raise DataError(f"{path}: not a list of video scores ({err}); score the videos again") from err
-    if scored_by != dict(hashes):
+    if any(scored_by.get(name) != digest for name, digest in hashes.items()):
         raise DataError(f"{path}: scored by bundles {scored_by}, wanted {dict(hashes)}; score the videos again")
-    return videos
+    return [replace(video, tracks=[track.of(hashes) for track in video.tracks]) for video in videos]
 
 
 def _fake_frame(i: int, track: TrackCrops, donor: TrackCrops, simulator: Simulator, seed: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from detect_core.nets import build_net
 from ..augment import AugmentConfig
 from ..autogan_bank import default_bank, train_bank
 from ..bundle_card import card
-from ..loop import LoopConfig, step_generator, train_supervised
+from ..loop import Batch, LoopConfig, step_generator, train_supervised
 from ..metrics import auc
 from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
@@ -38,6 +38,8 @@ class Settings:
     ema: float = 0.998
     bank_steps: int = 900
     validation_batches: int = 10
+    net: str = NET
+    """Name of the net; one without a mask head learns from labels alone."""
     net_options: str = "{}"
     """JSON of the net's keyword arguments."""
     init: str = ""
@@ -65,9 +67,9 @@ def run(context: Context) -> Outcome:
     families = simulators(bank)
     torch.manual_seed(s.seed)
     net_options = json.loads(s.net_options)
-    net = build_net(NET, **net_options)
+    net = build_net(s.net, **net_options)
     if s.init:
-        net = continued(net, Path(s.init), NET)
+        net = continued(net, Path(s.init), s.net)
     validation: dict[str, float] = {}
     for stage, (size_px, steps, rate) in enumerate(zip(s.sizes_px, s.steps, s.learning_rates, strict=True)):
         config = PairConfig(size_px=size_px, work_px=size_px * 9 // 8 // 16 * 16)
@@ -76,10 +78,10 @@ def run(context: Context) -> Outcome:
         loop = LoopConfig(steps=steps, learning_rate=rate, ema=s.ema, seed=s.seed + stage, bf16=s.bf16, validate_every=max(50, steps // 9))
         net, result = train_supervised(
             net,
-            lambda _step, generator, source=source: source.batch(s.pairs, generator),  # type: ignore[misc]
+            lambda _step, generator, source=source, net=net: _as_learned(source.batch(s.pairs, generator), net),  # type: ignore[misc]
             config=loop,
             run_dir=context.run_dir / f"stage{stage}",
-            identity=f"blend {train.sha256()} {named(s.init)}",
+            identity=f"{'blend' if s.net == NET else s.net} {train.sha256()} {named(s.init)}",
             validate=check,
             on_log=lambda row, size_px=size_px: context.on_log({"size_px": size_px, **row}),  # type: ignore[misc]
         )
@@ -88,10 +90,10 @@ def run(context: Context) -> Outcome:
     bundle = save_bundle(
         context.run_dir / "bundle",
         net,
-        name="blend",
+        name="blend" if s.net == NET else s.net,
         version="1",
         detector="blend",
-        net=NET,
+        net=s.net,
         net_options=net_options,
         crop=CropSpec(size_px=s.sizes_px[-1], margin=MARGIN),
         temperature=1.0,
@@ -106,6 +108,10 @@ def run(context: Context) -> Outcome:
         half=True,
     )
     return Outcome({**validation, "bundle_sha256": bundle.sha256}, artefacts=("bundle",))
+
+
+def _as_learned(batch: Batch, net: nn.Module) -> Batch:
+    return batch if hasattr(net, "forward_with_mask") else replace(batch, masks=None)
 
 
 class PairValidation:
