@@ -22,6 +22,17 @@ from workers.metrics import Metrics
 from workers.screener import load_screener
 
 VIEWS = (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390))
+_PICTURED = {
+    "queue": "/",
+    "thresholds": "/thresholds?review=0.4&fake=0.75",
+    "agreement": "/agreement",
+    "log": "/log",
+    "search": "/search?q=cccccccc",
+    "preferences": "/preferences",
+    "decided": "/videos/upload-2026-11-20-1202",
+    "second": "/videos/upload-2026-11-20-1201",
+    "unknown": "/videos/nobody",
+}
 _TITLES = {
     "demo-untouched": "Greeting from the crew, original",
     "demo-manipulated": "Greeting from the crew, re-upload",
@@ -55,7 +66,7 @@ def measure(report: Report, *, folder: Path) -> None:
 
 
 def _take_pictures(page: Page, dashboard: Dashboard, folder: Path, name: str) -> None:
-    for what, path in {"queue": "/", "thresholds": "/thresholds?review=0.4&fake=0.75", "agreement": "/agreement", "log": "/log"}.items():
+    for what, path in _PICTURED.items():
         page.goto(f"{dashboard.address}/review{path}")
         page.screenshot(path=folder / f"{what}-{name}.png", full_page=True)
     page.goto(f"{dashboard.address}/review/videos/demo-manipulated")
