@@ -49,6 +49,7 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
         f"Thresholds stand on {protocol['num_real_videos']} real videos of people that no crop detector was trained on; the `temporal` line is "
         "cross-fitted: each video was judged by a line that saw neither its person nor its generator. "
         f"False positives at `manipulated`: {protocol['fpr_at_t_fake']:.3f}, with 95 % confidence at most {protocol['fpr_upper_95']:.3f}.",
+        *_abstentions(bundle_set),
         "## Measured",
         f"Material: {report['material']}; scored rows by role: {', '.join(f'{v} {k}' for k, v in sorted(report['videos'].items()))}. "
         "Intervals are bootstrapped by person. Rows marked *seen* are of families that training knew: they say little about new ones.",
@@ -58,6 +59,31 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
     ]
     text = "\n\n".join(parts)
     return text.replace("\n\n- ", "\n- ") + "\n"
+
+
+def _abstentions(bundle_set: BundleSet) -> list[str]:
+    """When nothing is claimed, and what lets a video go early."""
+    c = bundle_set.calibration
+    look = bundle_set.document["protocol"].get("first_look")
+    said = ["No face, faces too small, too few or too blurred, and a crowd in which one high score can be chance end in `cannot tell`."]
+    if c.domain is not None:
+        said.append(
+            f"So do faces further than {c.domain.limit:.1f} (Mahalanobis) from all real faces of the calibration in light, colour and detail."
+        )
+    if c.max_quantiser is not None:
+        said.append(
+            f"Below {c.t_fake:.3f} nothing is claimed about H.264 whose key pictures have a mean quantiser above {c.max_quantiser:.1f}."
+        )
+    if c.max_disagreement is not None:
+        said.append(f"A suspicion on which the detectors' logits spread by more than {c.max_disagreement:.1f} is not told as one.")
+    said.append("A suspicion that goes away in two of three re-compressed copies of its crops is not told either.")
+    if c.first_look_clear is not None and look is not None:
+        bound = "" if look["missed_upper_95"] is None else f", with 95 % confidence at most {look['missed_upper_95']:.1%}"
+        said.append(
+            f"A look at 8 frames lets a video go when every face in them is followed and no crop scores {c.first_look_clear:.3f}: "
+            f"{look['missed']} of {look['flagged']} flagged held-out videos would be missed{bound}; {look['cleared_reals']:.0%} of the real ones are let go."
+        )
+    return [" ".join(said)]
 
 
 def _detector(name: str, sha256: str, card: Mapping[str, Any], weight: float | None) -> str:
