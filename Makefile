@@ -72,8 +72,8 @@ soak: $(DEV_STAMP) ## mixed load on real workers: make soak [MINUTES=10]; writes
 scaling: $(DEV_STAMP) ## prices of ledger, broker and janitor, 1 to 10,000 workers; writes reports/scaling.json
 	@$(BIN)/python -m tests.scaling
 
-audit: $(DEV_STAMP) ## known vulnerabilities of the pinned set (asks the advisory database)
-	@$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
+audit: $(DEV_STAMP) ## known vulnerabilities of the pinned set (asks an advisory database)
+	@$(BIN)/python -m tests.audit
 
 clean: ## forget .venv, reports and caches
 	@rm -rf $(VENV) reports .mypy_cache .ruff_cache .pytest_cache
