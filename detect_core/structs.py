@@ -66,7 +66,7 @@ class VideoInfo:
     bit_rate: float | None = None
     """Bits per second of the video packets; None for a single frame."""
     quantiser: float | None = None
-    """Mean H.264 quantiser of a key picture, 0 (lossless) to 51; None for other codecs."""
+    """Mean H.264 quantiser of a key picture, up to 51 (0 is nearly lossless, deep pictures go below); None for other codecs."""
     warnings: tuple[str, ...] = ()
     """Public warning codes, for example `VFR`."""
 
@@ -74,7 +74,7 @@ class VideoInfo:
         _require(self.width_px > 0 and self.height_px > 0, f"video size must be positive, got {self.width_px}x{self.height_px}")
         _require(self.rotation_degrees in (0, 90, 180, 270), f"rotation must be 0/90/180/270, got {self.rotation_degrees}")
         _require(self.duration_seconds >= 0, f"duration must be >= 0 s, got {self.duration_seconds}")
-        _require(self.quantiser is None or 0 <= self.quantiser <= 64, f"quantiser must be in 0 to 64, got {self.quantiser}")
+        _require(self.quantiser is None or -40 <= self.quantiser <= 51, f"quantiser must be in -40 to 51, got {self.quantiser}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 _TYPE_H264: Final = 1
 _HEADER: Final = struct.Struct("=I4xQQii")
 """Head of libavutil's AVVideoEncParams: blocks, offset, bytes per block, kind of codec, quantiser of the picture."""
+_MOST: Final = 51.0
 _DELTA_AT: Final = 16
 """Where a block holds what it adds to the picture's quantiser, after four integers of place and size."""
 EXPORT: Final = {"export_side_data": "venc_params"}
@@ -56,14 +57,14 @@ def key_quantiser(context: av.VideoCodecContext, packet: Packet[VideoStream] | N
     decoder.options = {**EXPORT, "max_pixels": str(pixels)}
     try:
         pictures = [*decoder.decode(packet), *decoder.decode(None)]
-    except (av.error.FFmpegError, MemoryError):
+    except (av.error.FFmpegError, MemoryError, ValueError, OverflowError):  # what is wrong here, decoding the whole will name
         return None
     found = [value for picture in pictures if (value := picture_quantiser(picture)) is not None]
     return float(np.mean(found)) if found else None
 
 
 def picture_quantiser(picture: av.VideoFrame) -> float | None:
-    """Mean quantiser over the blocks of one H.264 picture that was decoded with `EXPORT`; None without that data."""
+    """Mean quantiser over the blocks of one H.264 picture that was decoded with `EXPORT`, as of 8 bits; None without that data."""
     attached = cast("Iterable[SideData]", picture.side_data)  # its stubs take it for a mapping of names
     payload = next((bytes(data) for data in attached if data.type == Type.VIDEO_ENC_PARAMS), b"")
     if len(payload) < _HEADER.size:
@@ -73,4 +74,6 @@ def picture_quantiser(picture: av.VideoFrame) -> float | None:
         return None
     blocks = np.frombuffer(payload, np.uint8, num_blocks * block_bytes, offset).reshape(num_blocks, block_bytes)
     deltas = blocks[:, _DELTA_AT : _DELTA_AT + 4].copy().view(np.int32)
-    return float(base + deltas.mean())
+    # deep pictures count six steps more per bit; taken back, a value means the same detail for all
+    value = float(base + deltas.mean()) - 6 * (picture.format.components[0].bits - 8)
+    return value if value <= _MOST else None

@@ -26,6 +26,13 @@ def test_a_fixed_quantiser_is_read_back(tmp_path, quantiser: int) -> None:
     assert measured == pytest.approx(quantiser, abs=0.01)
 
 
+def test_deep_pictures_are_counted_as_of_eight_bits(tmp_path) -> None:
+    # x264 counts twelve steps more for ten bits: its 37 keeps the detail of 25
+    assert quantiser_in_child(tmp_path, pixel_format="yuv420p10le", options={"x264-params": "qp=37:ipratio=1"}) == pytest.approx(
+        25, abs=0.01
+    )
+
+
 def test_harder_compression_means_a_higher_quantiser(tmp_path) -> None:
     gentle, hard = (quantiser_in_child(tmp_path, options={"crf": crf}) for crf in ("18", "40"))
     assert gentle is not None
