@@ -25,9 +25,9 @@ from .video_scores import Role, VideoLogits
 REVIEW_SHARE: Final = 0.05
 """Share of held-out reals that people may be asked to look at: between 5 and 10 % the shipped detectors find no further fake."""
 MIN_SLOPE: Final = 0.05
-ALIGN_QUANTILE: Final = 0.9
+ALIGN_QUANTILE: Final = 0.5
 """Where a detector's scores of real videos count as zero."""
-DEFAULT_SHARES: Final[Mapping[str, float]] = {"blend": 0.5, "synthesis": 1.0, "autogan": 0.15, "temporal": 0.7}
+DEFAULT_SHARES: Final[Mapping[str, float]] = {"blend": 1.0, "synthesis": 1.0, "autogan": 0.3, "temporal": 1.0}
 """Chosen on held-out videos over three kinds of fakes (animated portraits, generated portraits, simulated blends): see the card."""
 
 
@@ -72,7 +72,7 @@ class Calibration:
 
 
 def fit_fusion(reals: Sequence[VideoLogits], shares: Mapping[str, float]) -> Fusion:
-    """A weighted sum of the detectors, each in units of its own spread over real videos.
+    """A sum of the evidence that each detector finds, in units of its own spread over real videos.
 
     Args:
         reals: untouched videos and twins of them.
@@ -90,7 +90,7 @@ def fit_fusion(reals: Sequence[VideoLogits], shares: Mapping[str, float]) -> Fus
             raise DataError(f"{name} has no spread over {len(worst)} held-out real videos; score the videos again or leave it out")
         weights[name] = round(share / spread, 4)
         offsets[name] = round(-share / spread * float(np.quantile(worst, ALIGN_QUANTILE)), 4)
-    return Fusion(kind="weighted_sum", offsets=offsets, weights=weights)
+    return Fusion(kind="evidence_sum", offsets=offsets, weights=weights)
 
 
 def fit_beta(track_scores: ArrayLike) -> float:

@@ -25,7 +25,7 @@ CLEAR_MARGIN: Final = 0.05
 """Between the quietest first look of a flagged video and the score that lets a video go."""
 MAX_FPR_RATIO: Final = 2.0
 """A distortion that raises the share of flagged reals by more is beyond what is known."""
-_DISAGREEMENT_QUANTILE: Final = 0.99
+_KNOWN_QUANTILE: Final = 0.99
 _RIDGE: Final = 1e-3
 
 
@@ -144,11 +144,12 @@ def _fit_disagreement(videos: Sequence[VideoLogits], calibration: VideoCalibrati
             window = best_window([calibration.fusion.fuse(row) for row in _rows(track)], track.weights)
             if window is not None:
                 spreads.append(float(np.std(list(mean_logits(_rows(track), window).values()))))
-    return float(np.quantile(spreads, _DISAGREEMENT_QUANTILE))
+    # the detectors know different kinds of fakes and disagree by trade: only more than any held-out video showed is doubt
+    return float(np.max(spreads))
 
 
 def _fit_quantiser(reals: Sequence[VideoLogits], distorted: Sequence[VideoLogits], calibration: VideoCalibration) -> float | None:
-    """The hardest compression under which no more reals are flagged than twice the share of before."""
+    """What all but one in a hundred known pictures stay below; copies count that flag no more than twice as many reals."""
     copies: dict[str, list[VideoLogits]] = {}
     for video in distorted:
         if video.label == 0:
@@ -157,7 +158,8 @@ def _fit_quantiser(reals: Sequence[VideoLogits], distorted: Sequence[VideoLogits
     if UNDISTORTED in copies:
         before = max(_flagged_share(copies[UNDISTORTED], calibration), 1 / len(copies[UNDISTORTED]))
         known += [v for videos in copies.values() if _flagged_share(videos, calibration) <= MAX_FPR_RATIO * before for v in videos]
-    return max((video.quantiser for video in known if video.quantiser is not None), default=None)
+    quantisers = [video.quantiser for video in known if video.quantiser is not None]
+    return float(np.quantile(quantisers, _KNOWN_QUANTILE)) if quantisers else None
 
 
 def _flagged_share(videos: Sequence[VideoLogits], calibration: VideoCalibration) -> float:

@@ -42,7 +42,7 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
         "## Detectors",
         *(_detector(bundle.name, bundle.sha256, bundle.card, calibration.fusion.weights.get(bundle.name)) for bundle in bundle_set.bundles),
         "## How a verdict comes about",
-        f"Crop logits are joined by a `{calibration.fusion.kind}` of the detectors (weights above), tracks by `{calibration.strategy}` with a crowd "
+        f"Crop logits are joined by the `{calibration.fusion.kind}` of the detectors (weights above), tracks by `{calibration.strategy}` with a crowd "
         f"correction of {calibration.beta:.2f} logits per e-fold of faces, videos by Platt scaling ({calibration.name}). "
         "The weights were chosen, and the Platt line and the thresholds fitted, on the same held-out videos that the rows below report. "
         f"At or above {calibration.t_fake:.3f} the word is `manipulated`, at or above {calibration.t_review:.3f} `suspicious`.",

@@ -43,7 +43,7 @@ def population():
 
 def test_compression_is_known_up_to_where_reals_are_not_flagged_more_often(population):
     fitted = fit_limits(population, CALIBRATION).calibration
-    assert fitted.max_quantiser == 31.0
+    assert 28.0 < fitted.max_quantiser <= 31.0
     hard = [v for v in population if v.file.endswith("hard")]
     decisions = [decision_of(v, fitted) for v in hard]
     assert not any(decision.verdict in ("authentic", "suspicious") for decision in decisions)
