@@ -174,6 +174,8 @@ def test_the_api_takes_the_filters_and_gives_a_tenant_its_own_only(filled):
         ({"verdict": "fake"}, "verdict"),
         ({"verdit": "suspicious"}, "verdit"),
         ({"created_from": "yesterday"}, "created_from"),
+        ({"created_from": "0"}, "created_from"),
+        ({"created_to": "1763629200"}, "created_to"),
         ({"created_from": "2026-11-20T09:00:00"}, "timezone"),
         ({"created_from": "2026-11-21T09:00:00Z", "created_to": "2026-11-20T09:00:00Z"}, "created_to"),
         ({"p_fake_min": "2"}, "p_fake_min"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..ledger import Ledger, VerdictFilter
 from ..messages import VerdictBody
@@ -15,7 +16,17 @@ from .auth import ApiKey
 MAX_PAGE: Final = 500
 Word = Literal["authentic", "suspicious", "manipulated", "inconclusive"]
 Score = Annotated[float | None, Field(ge=0, le=1)]
-Moment = Annotated[AwareDatetime | None, Field(examples=["2026-11-20T09:00:00Z"])]
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d")
+
+
+def _spelled_out(value: object) -> object:
+    """Refuse bare numbers, which pydantic would take for seconds or milliseconds since 1970 by their size."""
+    if value is not None and not _TIME.match(str(value)):
+        raise ValueError(f"expected a time like 2026-11-20T09:00:00Z, got {str(value)[:40]!r}")
+    return value
+
+
+Moment = Annotated[AwareDatetime | None, BeforeValidator(_spelled_out), Field(examples=["2026-11-20T09:00:00Z"])]
 
 
 class ListQuery(BaseModel):
