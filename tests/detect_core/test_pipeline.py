@@ -20,7 +20,7 @@ from detect_core.options import DecodeLimits, ScreeningOptions
 from detect_core.pipeline import Screener
 from detect_core.structs import Verdict
 
-OPTIONS = ScreeningOptions(num_frames=16, thumbnails=True)
+OPTIONS = ScreeningOptions(num_frames=16, thumbnails=True, first_look=None)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,9 @@ def test_faces_that_are_too_small_are_named(screener: Screener, tmp_path: Path) 
 
 def test_a_window_at_a_time_gives_the_same_verdict_as_all_at_once(screener: Screener, portrait: Path) -> None:
     whole = judge(screener, portrait)
-    narrow = Screener(screener.bundle_set, options=ScreeningOptions(num_frames=16, decode=DecodeLimits(hold_bytes=1_500_000)))
+    narrow = Screener(
+        screener.bundle_set, options=ScreeningOptions(num_frames=16, first_look=None, decode=DecodeLimits(hold_bytes=1_500_000))
+    )
     windowed = judge(narrow, portrait)
     narrow.close()
 

@@ -160,7 +160,7 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exact() -> Iterator[Screener]:
-    made = Screener.load(options=ScreeningOptions(num_frames=12))
+    made = Screener.load(options=ScreeningOptions(num_frames=12, first_look=None))
     yield made
     made.close()
 

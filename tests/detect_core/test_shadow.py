@@ -14,7 +14,7 @@ from detect_core.options import ScreeningOptions
 from detect_core.pipeline import Screener
 from detect_core.structs import CropScore, Verdict
 
-OPTIONS = ScreeningOptions(num_frames=8)
+OPTIONS = ScreeningOptions(num_frames=8, first_look=None)
 
 
 def candidate_set(folder: Path, *, t_review: float = 1e-6, t_fake: float = 2e-6) -> Path:
