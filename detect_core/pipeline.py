@@ -34,6 +34,7 @@ from .video.keeper import keeper
 from .video.sample import POLICY as SAMPLING_POLICY
 
 _FIRST_WINDOW: Final = 1 + 2 * STRIDE
+_FIRST_LOOK_WINDOW: Final = 1 + STRIDE
 _WINDOW: Final = 2 * STRIDE
 """Frames that are looked at together while the next are decoded; each window ends with a frame that is searched whole."""
 
@@ -188,19 +189,17 @@ class Screener:
         """
         deadline = time.monotonic() + (deadline_seconds or self.options.total_seconds)
         run = _Run(look=Look(), clock=_Clock(on_stage), deadline=deadline, cancel=cancel)
+        if self._clear is not None:
+            early, seconds = self._first_look(file, run, clear=self._clear)
+            if early is not None:
+                return early
+            run = replace(run, cpu_before=seconds)
         with DecodeSession(file, options=self.options, cancel=cancel) as session:
-            with run.clock.stage("decode"):
-                info = session.open()
-                frames, more = session.next_frames(_FIRST_WINDOW if self._clear is None else self.options.num_frames)
-            if self._clear is not None and not more:
-                early = self._first_look(session, info, frames, run)
-                if early is not None:
-                    return early
-            self._gather(session, frames, more, run)
+            info = self._look_at(session, run)
             verdict = self._verdict(session, info, run)
         if verdict.verdict != "suspicious" or not self._may_look_again(info):
             return verdict
-        return self._look_again(file, verdict, replace(run, look=Look(), cpu_before=session.cpu_seconds))
+        return self._look_again(file, verdict, replace(run, look=Look(), cpu_before=run.cpu_before + session.cpu_seconds))
 
     def _verdict(self, session: DecodeSession, info: VideoInfo, run: _Run, **said: Any) -> Verdict:
         """What the look says: in fp32 where bf16 might change the word, and asked again where it is a suspicion."""
@@ -243,10 +242,7 @@ class Screener:
         num_looks = self.options.num_looks_undecided
         more = replace(self.options, num_frames=num_looks * self.options.num_frames, first_look=None)
         with DecodeSession(file, options=more, cancel=run.cancel) as session:
-            with run.clock.stage("decode"):
-                info = session.open()
-                frames, is_more = session.next_frames(_FIRST_WINDOW)
-            self._gather(session, frames, is_more, run, num_frames=more.num_frames)
+            info = self._look_at(session, run, num_frames=more.num_frames)
             looks = [replace(run, look=run.look.part(k, num_looks)) for k in range(num_looks)]
             sampling = f"{SAMPLING_POLICY}+{num_looks}_looks/1"
             verdicts = [self._verdict(session, info, look, sampling=sampling) for look in looks]
@@ -265,28 +261,33 @@ class Screener:
     def _score(self, run: _Run, *, exact: bool = False) -> Scored:
         return score_tracks(run.look, self.engine, self._scored, deadline=run.deadline, cancel=run.cancel, exact=exact, share=run.share)
 
-    def _first_look(self, session: DecodeSession, info: VideoInfo, frames: Sequence[Frame], run: _Run) -> Verdict | None:
-        """The verdict of a few of the decoded frames, if they are clear; a video that is not gets the verdict of the whole look.
+    def _first_look(self, file: BinaryIO, run: _Run, *, clear: float) -> tuple[Verdict | None, float]:
+        """The verdict of a few frames if they are clear, else None, and the CPU seconds of decoding them.
 
-        Clear means that every face could be followed and that not one crop stands out: a stretch that the whole look
-        would see (five of its frames) holds at least one frame of a first look of a quarter of them.
+        Only these frames are decoded: they cost little more than half of the whole look, and most videos get no further.
+        One that does is opened anew, so its verdict is that of a whole look and nothing else. Clear means that every
+        face could be followed and that not one crop stands out: a stretch that the whole look would see (five of its
+        frames) holds at least one frame of a first look of a quarter of them.
         """
-        assert self.options.first_look is not None
-        assert self._clear is not None
-        step = max(1, -(-len(frames) // self.options.first_look))
-        chosen = frames[step // 2 :: step]
         first = replace(run, look=Look())
-        with run.clock.stage("detect"):
-            boxes = self._find_faces(chosen, first)
-        with run.clock.stage("crop"):
-            self._cut(session, chosen, boxes, first.look)
-        self._finish_scoring(self._start_scoring(chosen, boxes, first), first)
-        scored = self._score(first)
-        verdict = self._judge(session, info, first, scored, num_requested=len(chosen), sampling=f"{SAMPLING_POLICY}+first_look/2")
-        all_followed = len(scored.scores) == sum(len(kept) for kept in boxes)
+        with DecodeSession(file, options=self.options, cancel=run.cancel) as session:
+            info = self._look_at(session, first, num_frames=self.options.first_look, is_first=True)
+            scored = self._score(first)
+            verdict = self._judge(
+                session, info, first, scored, num_requested=len(first.look.frames), sampling=f"{SAMPLING_POLICY}+first_look/2"
+            )
+        all_followed = len(scored.scores) == sum(len(kept) for kept in first.look.boxes)
         calibration = self.bundle_set.calibration
-        is_clear = all_followed and loudest_crop([without_shadow(score).logits for score in scored.scores], calibration) < self._clear
-        return verdict if is_clear and verdict.verdict == "authentic" else None
+        is_clear = all_followed and loudest_crop([without_shadow(score).logits for score in scored.scores], calibration) < clear
+        return (verdict if is_clear and verdict.verdict == "authentic" else None), session.cpu_seconds
+
+    def _look_at(self, session: DecodeSession, run: _Run, *, num_frames: int | None = None, is_first: bool = False) -> VideoInfo:
+        """Open the video and gather what there is to see."""
+        with run.clock.stage("decode"):
+            info = session.open(first_look=self.options.first_look if is_first else None)
+            frames, more = session.next_frames(_FIRST_LOOK_WINDOW if is_first else _FIRST_WINDOW)
+        self._gather(session, frames, more, run, num_frames=num_frames)
+        return info
 
     def _gather(self, session: DecodeSession, frames: list[Frame], more: bool, run: _Run, *, num_frames: int | None = None) -> None:
         """Decode, find faces, cut and score, window by window: while one is being looked at, the next is being decoded."""

@@ -86,6 +86,7 @@ class DecodeChild:
             self._file,
             index,
             num_frames=int(message["num_frames"]),
+            first_look=int(message["first_look"]) if message["first_look"] else None,
             within_seconds=(float(within[0]), float(within[1])) if within else None,
             limits=limits,
             tally=self._tally,

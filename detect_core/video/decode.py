@@ -115,8 +115,11 @@ class DecodeSession:
         self._child.close()
         self._shm.close()
 
-    def open(self) -> VideoInfo:
+    def open(self, *, first_look: int | None = None) -> VideoInfo:
         """Measure the video.
+
+        Args:
+            first_look: decode only about this many of the sampled frames, evenly spread over them; None: all.
 
         Raises:
             MediaError: a subclass that names why this file is refused.
@@ -127,6 +130,7 @@ class DecodeSession:
                 "op": "open",
                 "limits": asdict(self._options.decode),
                 "num_frames": self._options.num_frames,
+                "first_look": first_look,
                 "within_seconds": self._options.within_seconds,
                 "small_long_side_px": self._options.small_long_side_px,
             }

@@ -62,18 +62,17 @@ def plan_runs(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> tupl
     )
 
 
-def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], tolerance: float) -> list[int]:
+def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], tolerance: float, costs: Sequence[int]) -> list[int]:
     """Move each wanted packet to the one that costs least to decode within `tolerance` of its time.
 
-    What a frame costs is the number of packets between it and the key packet where its decoding starts. On a tie the
-    nearest one is taken. No packet is given twice.
+    On a tie the nearest one is taken. No packet is given twice.
 
     Args:
         packets: every packet of the stream, in decode order.
         wanted: packet numbers, in order of their times.
         tolerance: in units of the packets' times.
+        costs: what a packet costs, one number per packet: `costs_from_key` or `costs_beside_others`.
     """
-    costs = _costs(packets)
     order = sorted(range(len(packets)), key=lambda n: packets[n].pts)
     times = [packets[n].pts for n in order]
     moved: list[int] = []
@@ -89,8 +88,8 @@ def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], to
     return moved
 
 
-def _costs(packets: Sequence[PacketFact]) -> list[int]:
-    """Per packet, how many must be decoded to get it, itself included."""
+def costs_from_key(packets: Sequence[PacketFact]) -> list[int]:
+    """Per packet, how many must be decoded to get it alone, itself included."""
     costs: list[int] = []
     key_pts, since_key, since_previous = packets[0].pts, 0, 0
     for packet in packets:
@@ -101,6 +100,11 @@ def _costs(packets: Sequence[PacketFact]) -> list[int]:
         costs.append(needed + 1)
         since_key += not packet.is_discardable
     return costs
+
+
+def costs_beside_others(packets: Sequence[PacketFact]) -> list[int]:
+    """Per packet, 1 if it is decoded for its own sake only, 0 if others of its group need it anyway."""
+    return [int(packet.is_discardable) for packet in packets]
 
 
 def _start(packets: Sequence[PacketFact], number: int) -> int:

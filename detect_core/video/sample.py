@@ -7,7 +7,7 @@ from typing import Final
 
 from ..errors import OptionError
 
-POLICY: Final = "stratified/2"
+POLICY: Final = "stratified/3"
 """Name of the rule, recorded in every verdict."""
 _LONG_STRATUM_SECONDS: Final = 1.0
 _TOLERANCE: Final = 0.4
@@ -16,12 +16,17 @@ _TOLERANCE: Final = 0.4
 def tolerance_seconds(num_frames: int, *, span_seconds: float) -> float:
     """How far a look may move from the middle of its stratum to a frame that is cheaper to decode.
 
-    Looks of a short video stay where they are: they lie so close that nearly everything is decoded anyway. In a long
-    one most of the cost would be the way from a key frame to the middle of the stratum, which is as good as any other
-    moment of it. Neighbouring looks cannot meet.
+    The middle of a stratum is as good as any other moment of it. Neighbouring looks cannot meet.
     """
-    stratum = span_seconds / num_frames
-    return _TOLERANCE * stratum if stratum > _LONG_STRATUM_SECONDS else 0.0
+    return _TOLERANCE * span_seconds / num_frames
+
+
+def is_sparse(num_frames: int, *, span_seconds: float) -> bool:
+    """Whether the looks lie so far apart that the way from a key frame to each is most of the cost.
+
+    In denser ones nearly every picture that others refer to is decoded anyway; there only what nothing refers to costs extra.
+    """
+    return span_seconds / num_frames > _LONG_STRATUM_SECONDS
 
 
 def sample_indices(num_frames: int, *, times_seconds: Sequence[float]) -> list[int]:
@@ -55,3 +60,9 @@ def sample_indices(num_frames: int, *, times_seconds: Sequence[float]) -> list[i
         chosen.append(cursor)
         cursor += 1
     return chosen
+
+
+def first_look_of(looks: Sequence[int], count: int | None) -> list[int]:
+    """About `count` of the looks, evenly spread; all of them when `count` is None."""
+    step = max(1, -(-len(looks) // count)) if count else 1
+    return list(looks[step // 2 :: step])

@@ -11,9 +11,9 @@ import av
 from ..errors import ResolutionTooLargeError, UnsupportedCodecError
 from ..options import DecodeLimits
 from .foreign_file import ForeignFile
-from .plan import cheap_neighbours, plan_runs
+from .plan import cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
 from .probe import PacketIndex, open_container
-from .sample import sample_indices, tolerance_seconds
+from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ _EVERYTHING: Final[Stretch] = (0.0, float("inf"))
 def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EVERYTHING, time_base: float) -> list[int]:
     """Packet numbers of `num_frames` frames spread evenly over a stretch of time; empty for a stream without usable times.
 
-    In long stretches each is the cheapest to decode near its time.
+    Each is the cheapest to decode near its time.
     """
     start, end = within
     order = sorted(range(len(index.packets)), key=lambda n: index.packets[n].pts)
@@ -43,8 +43,11 @@ def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EV
     times = [float(index.packets[n].pts) for n in order]
     wanted = [order[i] for i in sample_indices(num_frames, times_seconds=times)] if order else []
     span_seconds = (times[-1] - times[0]) * time_base if times else 0.0
-    tolerance = tolerance_seconds(num_frames, span_seconds=span_seconds)
-    return cheap_neighbours(index.packets, wanted=wanted, tolerance=tolerance / time_base) if tolerance else wanted
+    tolerance = tolerance_seconds(num_frames, span_seconds=span_seconds) / time_base
+    if not tolerance:
+        return wanted
+    costs = costs_from_key if is_sparse(num_frames, span_seconds=span_seconds) else costs_beside_others
+    return cheap_neighbours(index.packets, wanted=wanted, tolerance=tolerance, costs=costs(index.packets))
 
 
 def decode_wanted(
@@ -55,10 +58,11 @@ def decode_wanted(
     limits: DecodeLimits,
     tally: DecodeTally,
     within_seconds: Stretch | None = None,
+    first_look: int | None = None,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield `(seconds since the first frame, frame)` of the sampled frames, in display order.
 
-    Only the planned packets reach the decoder. A stream without usable timestamps is decoded from start to end and
+    Only the planned packets reach the decoder; with a `first_look` about so many of the sampled frames are decoded. A stream without usable timestamps is decoded from start to end and
     sampled by frame number.
 
     Raises:
@@ -74,9 +78,11 @@ def decode_wanted(
         time_base = float(stream.time_base or 0) or 1.0
         if index.packets:
             wanted = wanted_packets(index, num_frames=num_frames, within=within, time_base=time_base)
-            yield from _planned(container, stream, index, wanted=wanted, time_base=time_base, limits=limits, tally=tally)
+            chosen = first_look_of(wanted, first_look)
+            yield from _planned(container, stream, index, wanted=chosen, time_base=time_base, limits=limits, tally=tally)
         else:
-            yield from _sequential(container, stream, index, num_frames=num_frames, within=within, limits=limits, tally=tally)
+            numbers = _sampled_numbers(stream, index, num_frames=num_frames, within=within)
+            yield from _sequential(container, stream, wanted=set(first_look_of(numbers, first_look)), limits=limits, tally=tally)
     except av.error.DecoderNotFoundError as err:
         raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
     finally:
@@ -129,19 +135,26 @@ def _selected(
             yield (frame.pts - index.first_pts) * time_base, frame
 
 
+def _sampled_numbers(stream: av.video.stream.VideoStream, index: PacketIndex, *, num_frames: int, within: Stretch) -> list[int]:
+    """Numbers of the sampled frames of a stream without usable times."""
+    rate = _frame_rate(stream)
+    numbers = [n for n in range(index.num_packets) if within[0] <= n / rate <= within[1]]
+    return [numbers[i] for i in sample_indices(num_frames, times_seconds=[float(n) for n in numbers])]
+
+
+def _frame_rate(stream: av.video.stream.VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 25)
+
+
 def _sequential(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
-    index: PacketIndex,
     *,
-    num_frames: int,
-    within: Stretch,
+    wanted: set[int],
     limits: DecodeLimits,
     tally: DecodeTally,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    rate = float(stream.average_rate or stream.guessed_rate or 25)
-    numbers = [n for n in range(index.num_packets) if within[0] <= n / rate <= within[1]]
-    wanted = {numbers[i] for i in sample_indices(num_frames, times_seconds=[float(n) for n in numbers])}
+    rate = _frame_rate(stream)
     number = 0
     for packet in (*(p for p in container.demux(stream) if p.size), None):
         if packet is not None:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detect_core.video.plan import PacketFact, cheap_neighbours, plan_runs
+from detect_core.video.plan import PacketFact, cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
 
 
 def group(first_pts: int, *, length: int) -> list[PacketFact]:
@@ -53,21 +53,25 @@ def test_every_run_starts_at_a_key_and_holds_every_reference_up_to_its_last_fram
 
 
 def test_a_look_moves_to_the_key_within_its_tolerance_else_as_near_to_it_as_it_may() -> None:
-    assert cheap_neighbours(PACKETS, wanted=[4, 13, 27], tolerance=4) == [0, 10, 24]
-    assert cheap_neighbours(PACKETS, wanted=[4, 13, 27], tolerance=0) == [4, 13, 27]
+    assert cheap_neighbours(PACKETS, wanted=[4, 13, 27], tolerance=4, costs=costs_from_key(PACKETS)) == [0, 10, 24]
+    assert cheap_neighbours(PACKETS, wanted=[4, 13, 27], tolerance=0, costs=costs_from_key(PACKETS)) == [4, 13, 27]
+
+
+def test_where_looks_lie_close_one_moves_to_the_nearest_picture_that_is_decoded_anyway() -> None:
+    assert cheap_neighbours(PACKETS, wanted=[4, 13, 27], tolerance=4, costs=costs_beside_others(PACKETS)) == [4, 12, 26]
 
 
 def test_a_leading_picture_costs_the_group_before_its_key_as_well() -> None:
     packets = [PacketFact(0, True, False), PacketFact(3, False, False), PacketFact(10, True, False), PacketFact(8, False, True)]
 
-    assert cheap_neighbours(packets, wanted=[3], tolerance=2) == [2]
-    assert cheap_neighbours(packets, wanted=[3], tolerance=1) == [3]
+    assert cheap_neighbours(packets, wanted=[3], tolerance=2, costs=costs_from_key(packets)) == [2]
+    assert cheap_neighbours(packets, wanted=[3], tolerance=1, costs=costs_from_key(packets)) == [3]
 
 
 @given(st.sets(st.integers(min_value=0, max_value=29), min_size=1), st.integers(min_value=0, max_value=12))
 def test_moved_looks_stay_distinct_within_tolerance_and_never_cost_more(wanted: set[int], tolerance: int) -> None:
     before = sorted(wanted)
-    after = cheap_neighbours(PACKETS, wanted=before, tolerance=tolerance)
+    after = cheap_neighbours(PACKETS, wanted=before, tolerance=tolerance, costs=costs_from_key(PACKETS))
 
     assert len(set(after)) == len(before)
     for old, new in zip(before, after, strict=True):

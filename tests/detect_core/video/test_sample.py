@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect_core.errors import OptionError
-from detect_core.video.sample import sample_indices, tolerance_seconds
+from detect_core.video.sample import first_look_of, is_sparse, sample_indices, tolerance_seconds
 
 
 def test_spreads_evenly_over_time_not_over_frames() -> None:
@@ -35,7 +35,19 @@ def test_refuses_to_sample_nothing() -> None:
         sample_indices(0, times_seconds=[0.0])
 
 
-def test_looks_of_short_videos_stay_and_those_of_long_ones_cannot_meet() -> None:
-    assert tolerance_seconds(32, span_seconds=30.0) == 0.0
+def test_looks_may_move_but_cannot_meet() -> None:
+    assert tolerance_seconds(32, span_seconds=32.0) == pytest.approx(0.4)
     assert tolerance_seconds(32, span_seconds=3200.0) == pytest.approx(40.0)
     assert 2 * tolerance_seconds(32, span_seconds=3200.0) < 3200.0 / 32
+
+
+def test_looks_of_a_long_video_are_sparse() -> None:
+    assert is_sparse(32, span_seconds=33.0)
+    assert not is_sparse(32, span_seconds=30.0)
+
+
+@pytest.mark.parametrize(
+    ("num_looks", "count", "chosen"), [(32, 8, [2, 6, 10, 14, 18, 22, 26, 30]), (8, 8, list(range(8))), (5, 8, list(range(5))), (20, 8, [1, 4, 7, 10, 13, 16, 19]), (4, None, [0, 1, 2, 3])]
+)  # fmt: skip
+def test_a_first_look_is_spread_over_the_whole(num_looks: int, count: int | None, chosen: list[int]) -> None:
+    assert first_look_of(range(num_looks), count) == chosen
