@@ -63,6 +63,7 @@ RECIPES: Final[dict[str, str]] = {
     "sbi_efficientnet_b4": "sbi",
     "xception_ablation": "xception_search",
     "xception_search": "xception_search",
+    "cross_generator": "cross_generator",
     "synthesis": "synthesis",
     "temporal": "temporal",
     "synthesis_npr": "npr",
