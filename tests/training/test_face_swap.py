@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from training_faces import POINTS, make_pack
 from training import cli
 from training.errors import CheckpointError, DataError
 from training.face_swap_loop import FaceSwapConfig, train_face_swap
+from training.geometry import view
 from training.index_faces import read_faces
 from training.material import Material
 from training.recipe import Context, run_recipe
@@ -21,6 +23,7 @@ from training.recipes.face_swap_gan import two_identities
 from training.simulators.base import Fakes, Reals
 from training.simulators.face_swap import CANONICAL, FaceSwap, Swapper, align_faces, eye_regions, usable
 from training.simulators.face_swap_nets import Decoder, Discriminator, Encoder, SelfAttention
+from training.swap_identity import identity_distances
 from training.training_fakes import is_marked, mark_corner, write_training_fakes
 
 TINY = FaceSwapConfig(base=8, lite=True, steps=2, batch=1, checkpoint_every=1, log_every=1)
@@ -212,3 +215,40 @@ def test_no_command_takes_swapper_weights_or_writes_a_video():
         assert not options & {"swapper", "swap", "weights", "video", "image", "target"}, name
     settings = set(type(get_recipe("face_swap_gan").settings("smoke")).__dataclass_fields__)
     assert not {name for name in settings if "path" in name or "file" in name or "init" in name or "video" in name}
+
+
+def test_the_identity_distance_tells_a_swap_that_carries_the_person_from_one_that_does_not(toy_pack):
+    half = len(toy_pack) // 2
+    people = (toy_pack.take(range(half)), toy_pack.take(range(half, len(toy_pack))))
+    dark, light = torch.zeros(2, 3, 32, 32), torch.ones(2, 3, 32, 32)
+
+    def embed(images):
+        """Brightness as an angle: a person is how bright the faces are."""
+        angle = images.mean((1, 2, 3)) * math.pi / 2
+        return torch.stack([angle.cos(), angle.sin()], 1)
+
+    own = embed(view(people[1], torch.arange(half), size_px=160, margin=1.3)[0]).mean(0)
+    target = (torch.atan2(own[1], own[0]) * 2 / math.pi).expand(2, 3, 32, 32)
+    mask = torch.ones(2, 1, 32, 32)
+    carried = identity_distances(embed, people, [Fakes(target, mask, dark, {"to": 1})])
+    not_carried = identity_distances(embed, people, [Fakes(light, mask, dark, {"to": 1})])
+
+    assert carried["identity_distance_swapped"] == pytest.approx(0, abs=1e-3)
+    assert not_carried["identity_distance_swapped"] > 0.05
+    assert carried["identity_distance_before"] == not_carried["identity_distance_before"] > 0.05
+
+
+def test_the_recipe_measures_identity_with_weights_that_the_user_brings_and_refuses_others_before_it_trains(tmp_path):
+    from facenet_pytorch import InceptionResnetV1
+
+    torch.manual_seed(0)
+    brought, recipe = tmp_path / "recogniser.pt", get_recipe("face_swap_gan")
+    torch.save({**InceptionResnetV1(pretrained=None).state_dict(), "logits.weight": torch.zeros(3, 512)}, brought)
+    material = Material(make_pack(24, seed=5), "toy")
+    outcome = run_recipe(recipe, Context(recipe.settings("smoke", [f"recogniser={brought}"]), material, tmp_path / "run"))
+
+    assert {"identity_distance_swapped", "identity_distance_before", "identity_distance_people"} <= outcome.metrics.keys()
+    torch.save({"conv.weight": torch.zeros(1)}, brought)
+    with pytest.raises(CheckpointError, match=r"recogniser\.pt"):
+        run_recipe(recipe, Context(recipe.settings("smoke", [f"recogniser={brought}"]), material, tmp_path / "refused"))
+    assert not (tmp_path / "refused" / "checkpoint.pt").exists()

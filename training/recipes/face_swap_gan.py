@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -17,8 +18,10 @@ from ..face_swap_loop import FaceSwapConfig, draw_faces, train_face_swap
 from ..geometry import view
 from ..loop import step_generator
 from ..recipe import Context, Outcome, Recipe
+from ..run_key import ADDED_LATER
 from ..simulators.base import Fakes, Reals
 from ..simulators.face_swap import FaceSwap, Swapper, usable
+from ..swap_identity import identity_distances, load_recogniser
 from ..training_fakes import write_training_fakes
 
 FAMILY: Final = "face_swap_gan"
@@ -41,11 +44,14 @@ class Settings:
     fake_px: int = 160
     seed: int = 0
     bf16: bool = True
+    recogniser: str = field(default="", metadata=ADDED_LATER)
+    """File with weights of facenet-pytorch's Inception-ResNet-v1: then the identity distance of the swaps is measured."""
 
 
 def run(context: Context) -> Outcome:
     """Train, check, write the fakes, and keep the weights for the simulator."""
     s: Settings = context.settings
+    embed = load_recogniser(Path(s.recogniser)) if s.recogniser else None  # before the training: a wrong file is told at once
     people = two_identities(context.material.reals("train"))
     config = FaceSwapConfig(
         size_px=s.size_px, base=s.base, lite=s.lite, steps=s.steps, batch=s.batch, cycle_weight=s.cycle_weight, seed=s.seed, bf16=s.bf16
@@ -69,10 +75,13 @@ def run(context: Context) -> Outcome:
         "people_a": len({row.group for row in people[0].rows}),
         "people_b": len({row.group for row in people[1].rows}),
     }
+    if embed is not None and kept:
+        metrics |= identity_distances(embed, people, [fakes for fakes, _, _ in kept])
     artefacts = ["swapper.safetensors"]
     if kept:
+        named = {key: value for key, value in asdict(s).items() if key != "recogniser"}  # a path says nothing about the fakes
         write_training_fakes(
-            context.run_dir / "training_fakes", kept, generator_name=FAMILY, salt=f"{s.seed} {s.steps}", settings={"settings": asdict(s)}
+            context.run_dir / "training_fakes", kept, generator_name=FAMILY, salt=f"{s.seed} {s.steps}", settings={"settings": named}
         )
         artefacts.append("training_fakes")
     return Outcome(metrics, artefacts=artefacts)
