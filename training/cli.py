@@ -222,13 +222,14 @@ def evaluate(
     folds: FoldsOption = None,
     into_cards: Annotated[bool, typer.Option(help="Also write the rows into the bundles' cards.")] = False,
     beside: BesideOption = None,
+    left_out: Annotated[Path | None, typer.Option(help="Run folder of cross_generator, to report protocol E1.")] = None,
 ) -> None:
     """Measure a bundle set on people and generators that no training saw."""
     from detect_core.calibration import DEFAULT_SET, load_bundle_set
     from detect_core.detectors import is_track_bundle, load_detector
 
     from .bundle_card import add_evaluation
-    from .evaluate import Row, beside_rows, evaluate_stills, evaluate_videos, write_report
+    from .evaluate import Row, beside_rows, evaluate_stills, evaluate_videos, left_out_rows, write_report
     from .evaluation_plots import draw_report, draw_scored
     from .index_faces import read_faces
     from .video_scores import load_scores
@@ -246,6 +247,8 @@ def evaluate(
         for other in others:
             both = load_scores(scores, hashes={bundle.name: bundle.sha256 for bundle in (*loaded.bundles, other)})
             rows += beside_rows(both, loaded.calibration, other=other.name)
+    if left_out is not None:
+        rows += left_out_rows(left_out)
     material = ", ".join(str(path.name) for path in (faces, videos) if path is not None)
     write_report(rows, out, bundle_set=loaded, material=material, videos=scored)
     if into_cards:

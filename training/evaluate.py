@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detect_core.calibration import BundleSet, VideoCalibration
 from detect_core.detectors import Detector
 
 from .beside import beside
 from .calibrate import video_scores
+from .errors import ConfigError
 from .face_pack import FacePack
 from .held_out import simulators_for
 from .limits import FLAGGED, decision_of, first_look
@@ -93,6 +96,36 @@ def beside_rows(videos: Sequence[VideoLogits], calibration: VideoCalibration, *,
     rows = [Row(f"{other} beside, {c.what}", round(c.theirs, 4), "", None, None, f"the set: {c.ours:.3f}") for c in columns]
     verdict = Row(f"columns on which {other} is beaten", beaten, f"of {len(columns)}", f"{len(columns)}", beaten == len(columns))
     return [verdict, *rows]
+
+
+def left_out_rows(run_dir: Path) -> list[Row]:
+    """Protocol E1 from a finished run of `cross_generator`: what trainings found of the generators that they did not see.
+
+    Raises:
+        ConfigError: the folder holds no finished run of that recipe.
+    """
+    path = run_dir / "outcome.json"
+    document = json.loads(path.read_text()) if path.is_file() else {}
+    if document.get("recipe") != "cross_generator":
+        raise ConfigError(f"{run_dir} holds {document.get('recipe') or 'no finished run'}, expected a run of cross_generator")
+    metrics, settings = document["metrics"], document["settings"]
+    how = (
+        f"trained without the generator: {settings['net']} at {settings['size_px']} px, {settings['steps']} steps, {settings['seeds']} seed(s); "
+        f"{metrics['clips']} held-out clips and their fakes, a clip is {settings['looks']} pictures; not the shipped nets"
+    )
+    names = [name.removeprefix("unseen_auc_") for name in metrics if name.startswith("unseen_auc_")]
+    generators = [name for name in names if name not in ("mean", "worst")]
+    return [
+        Row(f"E1, leave one of {metrics['generators']} generators out: mean AUC", metrics["unseen_auc_mean"], "AUC", None, None, how),
+        Row("E1: the same generators when none is left out", metrics["seen_auc_mean"], "AUC", None, None, "without classical_swap"),
+        Row("E1: worst generator left out", metrics["unseen_auc_worst"], "AUC"),
+        Row("E1: worst TPR at 1 % FPR", metrics["unseen_tpr_at_fpr_1pc_worst"], ""),
+        *(Row(f"E1: {name} left out", metrics[f"unseen_auc_{name}"], "AUC", None, None, _tpr_note(metrics, name)) for name in generators),
+    ]
+
+
+def _tpr_note(metrics: Mapping[str, Any], name: str) -> str:
+    return f"TPR at 1 % FPR {metrics[f'unseen_tpr_at_fpr_1pc_{name}']:.2f}"
 
 
 def write_report(rows: Sequence[Row], path: Path, *, bundle_set: BundleSet, material: str, videos: Sequence[VideoLogits]) -> None:
@@ -186,8 +219,17 @@ def _ece_row(what: str, pairs: Sequence[tuple[VideoLogits, float]], calibration:
     count = max(len(scores) for scores in by_label)
     # the calibration gives both labels the same weight, so they are repeated to the same number
     p = np.concatenate([np.resize(np.sort(scores), count) for scores in by_label])
-    note = f"labels weigh the same; {len(by_label[1])} fakes, {len(by_label[0])} reals"
+    note = (
+        f"labels weigh the same; {len(by_label[1])} fakes, {len(by_label[0])} reals; a perfect calibration would show "
+        f"{_least_ece(p):.2f} with so few"
+    )
     return Row(what, round(expected_calibration_error(p, [0] * count + [1] * count), 4), "", goal, None, note)
+
+
+def _least_ece(p: NDArray[np.float64], *, rounds: int = 200) -> float:
+    """The mean error that is seen when every probability is right: with few videos chance alone makes one."""
+    rng = np.random.default_rng(0)
+    return float(np.mean([expected_calibration_error(p, rng.random(len(p)) < p) for _ in range(rounds)]))
 
 
 def _video_auc(what: str, pairs: Sequence[tuple[VideoLogits, float]]) -> Row:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from training_faces import make_pack
 
-from training.errors import DataError
+from training.errors import ConfigError, DataError
+from training.evaluate import left_out_rows
 from training.face_pack import FacePack
 from training.leave_one_out import Clips, PairPool, batch_of, clip_rows, clips_of, measure, pool_of
 from training.loop import step_generator
@@ -80,3 +83,22 @@ def test_a_clip_takes_its_donors_from_other_people() -> None:
 
     assert clips.fakes.shape == clips.reals.shape == (1, 6, 3, 32, 32)
     assert not torch.equal(clips.fakes, clips.reals)
+
+
+def test_the_report_tells_protocol_e1_with_its_protocol_and_refuses_other_runs(tmp_path: Path) -> None:
+    cells = {f"unseen_{what}_{name}": 0.6 for what in ("auc", "tpr_at_fpr_1pc") for name in ("self_blend", "mouth")}
+    metrics = {
+        "unseen_auc_mean": 0.6, "unseen_auc_worst": 0.5, "unseen_tpr_at_fpr_1pc_worst": 0.1, "seen_auc_mean": 0.8, "generators": 2, "clips": 9, **cells,
+    }  # fmt: skip
+    settings = {"net": "blend_resnet", "size_px": 96, "steps": 450, "seeds": 1, "looks": 8}
+    document = {"recipe": "cross_generator", "metrics": metrics, "settings": settings}
+    (tmp_path / "outcome.json").write_text(json.dumps(document))
+
+    rows = left_out_rows(tmp_path)
+
+    assert [row.value for row in rows] == [0.6, 0.8, 0.5, 0.1, 0.6, 0.6]
+    assert "9 held-out clips" in rows[0].note
+    (tmp_path / "outcome.json").write_text(json.dumps({**document, "recipe": "blend"}))
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(ConfigError, match="cross_generator"):
+            left_out_rows(folder)
