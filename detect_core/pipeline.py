@@ -61,6 +61,14 @@ class _Clock:
                 self._on_stage(name, spent, time.thread_time() - cpu)
 
 
+def _next_window(left: int) -> int:
+    """How many of the frames that are left are asked for next; each window but the last ends with a frame that is searched whole.
+
+    The windows get smaller: what is still to be searched and scored when decoding ends is what the caller waits for.
+    """
+    return _WINDOW if left > _FIRST_WINDOW else STRIDE if left > STRIDE else max(1, left)
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """One screening under way."""
@@ -294,8 +302,7 @@ class Screener:
         waits: list[_Wait] = []
         while frames:
             if more:
-                left = (num_frames or self.options.num_frames) - len(run.look.frames) - len(frames)
-                session.ask_frames(left if 0 < left <= _FIRST_WINDOW else _WINDOW)
+                session.ask_frames(_next_window((num_frames or self.options.num_frames) - len(run.look.frames) - len(frames)))
             with run.clock.stage("detect"):
                 boxes = self._find_faces(frames, run)
             following: list[Frame] = []

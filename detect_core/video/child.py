@@ -21,7 +21,7 @@ from ..errors import DecoderCrashError, DecodeResourceError, DetectCoreError, Re
 from ..options import DecodeLimits
 from . import picture, wire
 from .foreign_file import ForeignFile
-from .probe import PacketIndex, index_packets, open_container, refuse_still
+from .probe import index_packets, open_container, refuse_still
 from .sandbox import SandboxState
 from .stream import DecodeTally, decode_wanted
 
@@ -40,7 +40,6 @@ class DecodeChild:
         self._tally = DecodeTally()
         self._frames: Iterator[tuple[float, av.VideoFrame]] = iter(())
         self._carry: tuple[float, av.VideoFrame] | None = None
-        self._index: PacketIndex | None = None
         self._limits = DecodeLimits()
         self._small_long_side_px = 640
 
@@ -71,19 +70,16 @@ class DecodeChild:
         limits = DecodeLimits(**message["limits"])
         self._limits, self._small_long_side_px = limits, int(message["small_long_side_px"])
         container, stream, warnings = open_container(self._file, limits=limits)
-        try:
-            index = index_packets(container, stream, limits=limits)
-            facts = {
-                "codec": str(stream.codec_context.codec.canonical_name),
-                "container": container.format.name,
-                "pixel_format": str(stream.codec_context.pix_fmt or "unknown"),
-            }
-        finally:
-            container.close()
-        self._index = index
+        index = index_packets(container, stream, limits=limits)
+        facts = {
+            "codec": str(stream.codec_context.codec.canonical_name),
+            "container": container.format.name,
+            "pixel_format": str(stream.codec_context.pix_fmt or "unknown"),
+        }
         within = message["within_seconds"]
         self._frames = decode_wanted(
             self._file,
+            (container, stream),
             index,
             num_frames=int(message["num_frames"]),
             first_look=int(message["first_look"]) if message["first_look"] else None,
@@ -128,7 +124,10 @@ class DecodeChild:
         """Decode until `max_frames`, the shared memory or the hold limit is reached."""
         rows: list[dict[str, Any]] = []
         offset, held_bytes = 0, sum(_frame_bytes(frame) for frame in self._held.values())
-        while self._carry is not None and len(rows) < int(message["max_frames"]):
+        while len(rows) < int(message["max_frames"]):
+            self._carry = self._carry or next(self._frames, None)
+            if self._carry is None:
+                break
             seconds, frame = self._carry
             held_bytes += _frame_bytes(frame)
             if rows and held_bytes > self._limits.hold_bytes:
@@ -145,11 +144,12 @@ class DecodeChild:
             self._held[self._next_id] = frame
             self._next_id += 1
             offset += small.nbytes
-            self._carry = next(self._frames, None)
+            self._carry = None
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "frames": rows,
-            "more": self._carry is not None,
+            # not decoded ahead to be certain: a promised frame that turns out damaged ends the sample with an empty answer
+            "more": bool(rows) and self._next_id < self._tally.num_planned,
             "warnings": sorted(self._tally.warnings),
             "packets_decoded": self._tally.num_packets_decoded,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,

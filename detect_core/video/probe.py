@@ -5,12 +5,13 @@ What containers claim (duration, frame rate, frame count) is only compared, neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..errors import (
@@ -45,6 +46,8 @@ CODECS: Final = (
 _DECODERS: Final = (*CODECS, "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "flv", "vp6a")
 _STILL_DEMUXERS: Final = {"gif", "apng"}
 _READ_BYTES: Final = 256 * 1024
+_HELD_BYTES: Final = 16 * 1024**2
+"""Videos up to this size are read once: their packets stay in memory between indexing and decoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class PacketIndex:
     warnings: tuple[str, ...]
     quantiser: float | None = None
     """Mean quantiser of a key picture, see `quantiser.py`."""
+    held: tuple[Packet[VideoStream], ...] = field(default=(), repr=False, compare=False)
+    """The packets themselves, of the container that was indexed; empty for a large video, which is read again."""
 
 
 def open_container(file: ForeignFile, *, limits: DecodeLimits) -> tuple[InputContainer, VideoStream, tuple[str, ...]]:
@@ -170,6 +175,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     layers: list[int] = []
     num_bytes = num_corrupt = 0
     key_picture = KeyPicture()
+    held: list[Packet[VideoStream]] = []
     time_base = float(stream.time_base or 0) or 1.0
     max_ticks = limits.duration_seconds / time_base
     first: int | None = None
@@ -183,6 +189,8 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
         discardable.append(kind is not None and not kind.is_reference)
         layers.append(kind.temporal_layer if kind else 0)
         num_bytes += packet.size
+        if num_bytes <= _HELD_BYTES:
+            held.append(packet)
         if keys[-1]:
             key_picture.add(packet)
         num_corrupt += bool(packet.is_corrupt)
@@ -195,7 +203,8 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     if not pts:
         raise UndecodableError("the video stream holds not a single packet; upload the original file")
     index = _summarise(stream, pts, keys, discardable, layers, num_bytes=num_bytes, num_corrupt=num_corrupt, time_base=time_base)
-    return replace(index, quantiser=key_quantiser(stream.codec_context, key_picture.packet, pixels=limits.frame_pixels))
+    quantiser = key_quantiser(stream.codec_context, key_picture.packet, pixels=limits.frame_pixels)
+    return replace(index, quantiser=quantiser, held=tuple(held) if len(held) == len(pts) else ())
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Any:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from ..errors import ResolutionTooLargeError, UnsupportedCodecError
 from ..options import DecodeLimits
@@ -20,6 +24,8 @@ from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds
 class DecodeTally:
     """What a pass cost and what went wrong in it."""
 
+    num_planned: int = 0
+    """Frames that the pass is for; damaged ones never come."""
     num_packets_decoded: int = 0
     num_errors: int = 0
     num_frames_out: int = 0
@@ -52,6 +58,7 @@ def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EV
 
 def decode_wanted(
     file: ForeignFile,
+    opened: tuple[InputContainer, VideoStream],
     index: PacketIndex,
     *,
     num_frames: int,
@@ -62,6 +69,7 @@ def decode_wanted(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield `(seconds since the first frame, frame)` of the sampled frames, in display order.
 
+    The container that was `opened` and indexed is closed at the end, or before where the video is read again.
     Only the planned packets reach the decoder; with a `first_look` about so many of the sampled frames are decoded. A stream without usable timestamps is decoded from start to end and
     sampled by frame number.
 
@@ -69,7 +77,11 @@ def decode_wanted(
         ResolutionTooLargeError: a decoded picture is larger than the limit.
         UnsupportedCodecError: the decoder cannot be opened.
     """
-    container, stream, _warnings = open_container(file, limits=limits)
+    container, stream = opened
+    if not index.held:
+        container.close()
+        container, stream, _warnings = open_container(file, limits=limits)
+    packets = iter(index.held) if index.held else (p for p in container.demux(stream) if p.size)
     within = within_seconds or _EVERYTHING
     try:
         context = stream.codec_context
@@ -79,10 +91,13 @@ def decode_wanted(
         if index.packets:
             wanted = wanted_packets(index, num_frames=num_frames, within=within, time_base=time_base)
             chosen = first_look_of(wanted, first_look)
-            yield from _planned(container, stream, index, wanted=chosen, time_base=time_base, limits=limits, tally=tally)
+            tally.num_planned = len(chosen)
+            yield from _planned(packets, stream, index, wanted=chosen, time_base=time_base, limits=limits, tally=tally)
         else:
             numbers = _sampled_numbers(stream, index, num_frames=num_frames, within=within)
-            yield from _sequential(container, stream, wanted=set(first_look_of(numbers, first_look)), limits=limits, tally=tally)
+            chosen = first_look_of(numbers, first_look)
+            tally.num_planned = len(chosen)
+            yield from _sequential(packets, stream, wanted=set(chosen), limits=limits, tally=tally)
     except av.error.DecoderNotFoundError as err:
         raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
     finally:
@@ -90,8 +105,8 @@ def decode_wanted(
 
 
 def _planned(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
+    packets: Iterator[Packet[VideoStream]],
+    stream: VideoStream,
     index: PacketIndex,
     *,
     wanted: Sequence[int],
@@ -106,7 +121,7 @@ def _planned(
     last = runs[-1].numbers[-1]
     current = -1
     missing: set[int] = set()
-    for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+    for number, packet in enumerate(packets):
         if number > last:
             break
         run = run_of.get(number)
@@ -135,20 +150,20 @@ def _selected(
             yield (frame.pts - index.first_pts) * time_base, frame
 
 
-def _sampled_numbers(stream: av.video.stream.VideoStream, index: PacketIndex, *, num_frames: int, within: Stretch) -> list[int]:
+def _sampled_numbers(stream: VideoStream, index: PacketIndex, *, num_frames: int, within: Stretch) -> list[int]:
     """Numbers of the sampled frames of a stream without usable times."""
     rate = _frame_rate(stream)
     numbers = [n for n in range(index.num_packets) if within[0] <= n / rate <= within[1]]
     return [numbers[i] for i in sample_indices(num_frames, times_seconds=[float(n) for n in numbers])]
 
 
-def _frame_rate(stream: av.video.stream.VideoStream) -> float:
+def _frame_rate(stream: VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _sequential(
-    container: av.container.InputContainer,
-    stream: av.video.stream.VideoStream,
+    packets: Iterator[Packet[VideoStream]],
+    stream: VideoStream,
     *,
     wanted: set[int],
     limits: DecodeLimits,
@@ -156,7 +171,7 @@ def _sequential(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     rate = _frame_rate(stream)
     number = 0
-    for packet in (*(p for p in container.demux(stream) if p.size), None):
+    for packet in chain(packets, [None]):
         if packet is not None:
             tally.num_packets_decoded += 1
         for frame in _decode(stream, packet, tally):
@@ -166,9 +181,7 @@ def _sequential(
             number += 1
 
 
-def _decode(
-    stream: av.video.stream.VideoStream, packet: av.Packet[av.video.stream.VideoStream] | None, tally: DecodeTally
-) -> list[av.VideoFrame]:
+def _decode(stream: VideoStream, packet: Packet[VideoStream] | None, tally: DecodeTally) -> list[av.VideoFrame]:
     """Feed one packet (None drains); a damaged packet costs its own frames and is counted."""
     try:
         return list(stream.codec_context.decode(packet))

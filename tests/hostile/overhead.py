@@ -103,9 +103,10 @@ def _inline(clip: Path, options: ScreeningOptions) -> tuple[int, float]:
         file, limits = ForeignFile(raw.fileno()), options.decode
         container, stream, _warnings = open_container(file, limits=limits)
         index = index_packets(container, stream, limits=limits)
-        container.close()
         shown = 0
-        for _seconds, frame in decode_wanted(file, index, num_frames=options.num_frames, limits=limits, tally=DecodeTally()):
+        for _seconds, frame in decode_wanted(
+            file, (container, stream), index, num_frames=options.num_frames, limits=limits, tally=DecodeTally()
+        ):
             rotation = picture.rotation_of(frame)
             shown += picture.small_rgb(frame, long_side_px=options.small_long_side_px, rotation=rotation).copy().ndim == 3
         return shown, time.thread_time() - started
