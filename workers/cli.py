@@ -53,7 +53,7 @@ def _settings(component: str, **overrides: Any) -> Settings:
 
 @app.command()
 def scan(
-    files: Annotated[list[Path], typer.Argument(help="Video files", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="Video files, or folders of them", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One verdict/1 object per line and file")] = False,
     bundles: Annotated[str | None, typer.Option(help="Bundle set: a path or the name of a shipped one")] = None,
     device: Annotated[str | None, typer.Option(help="torch device")] = None,
@@ -61,12 +61,15 @@ def scan(
     """Judge video files, offline. Exit 0: every file was judged or inconclusive; 3: some failed; 2: wrong usage."""
     from .allocator import keep_freed_memory
     from .metrics import Metrics
-    from .scan import run_scan
+    from .scan import files_of, run_scan
     from .screener import load_screener
 
+    found = files_of(files)
+    if not found:
+        raise typer.BadParameter(f"no video in {', '.join(str(path) for path in files)}; name the files themselves, or another folder")
     keep_freed_memory()
     settings = _settings("scan", bundle_set=bundles, device=device, log_level="error")
-    raise typer.Exit(run_scan(files, as_json=as_json, load=lambda: load_screener(settings, Metrics())))
+    raise typer.Exit(run_scan(found, as_json=as_json, load=lambda: load_screener(settings, Metrics())))
 
 
 @app.command()

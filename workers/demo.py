@@ -32,12 +32,11 @@ from .errors import MediaGoneError
 from .ledger import Ledger
 from .logs import configure_logs
 from .messages import JobFacts, VerdictBody, pending_body
-from .scan import table_cells, verdict_table
+from .scan import files_of, table_cells, verdict_table
 from .settings import Settings, load_settings
 from .up import start_system
 from .web.app import job_body
 
-VIDEO_SUFFIXES: Final = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".flv", ".ts", ".3gp", ".mpg", ".mpeg", ".gif"}
 _WAIT_SECONDS: Final = 600.0
 
 
@@ -87,7 +86,7 @@ def _own_clips(video: Path) -> list[DemoClip]:
     Raises:
         MediaGoneError: there is no such file, or the folder holds no video.
     """
-    paths = sorted(p for p in video.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES) if video.is_dir() else [video]
+    paths = files_of([video])
     if not paths or not all(path.is_file() for path in paths):
         raise MediaGoneError(f"tried to screen {video}: found no video there; give a video file or a folder with some")
     clips = []

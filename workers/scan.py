@@ -25,9 +25,22 @@ from .screening import Screener
 
 log = structlog.get_logger(__name__)
 EXIT_FAILED: Final = 3
+VIDEO_SUFFIXES: Final = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".flv", ".ts", ".3gp", ".mpg", ".mpeg", ".gif"}
+"""Names that count as videos in a folder; a file that is named itself is judged whatever its name."""
 _STYLE: Final = {"authentic": "green", "suspicious": "yellow", "manipulated": "bold red", "inconclusive": "cyan"}
 _UNSEEN: Final = {"MULTIPLE_VIDEO_STREAMS": "Its other video streams were not judged."}
 """Warnings without which a verdict would promise too much."""
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Files as they are, folders as the videos in them and below, by name."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        else:
+            found.append(path)
+    return found
 
 
 def scan_files(paths: Iterable[Path], *, screener: Screener) -> Iterator[VerdictBody]:

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from detect_core.errors import DecodeTimeoutError, NotMediaError
 from detect_core.structs import Sampling, Verdict, VideoInfo
+from workers.cli import app
 from workers.messages import VerdictBody
-from workers.scan import EXIT_FAILED, run_scan, table_cells
+from workers.scan import EXIT_FAILED, files_of, run_scan, table_cells
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,3 +139,20 @@ def test_commands_for_people_do_not_load_the_model_stack():
     code = "import sys, workers.cli, workers.services, workers.web.app, workers.ingest, workers.janitor; print([m for m in ('torch', 'celery', 'av') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_stands_for_the_videos_in_and_below_it_and_a_named_file_for_itself(tmp_path):
+    for name in ("b.MP4", "a.webm", "notes.txt", "more/c.mov"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert [p.name for p in files_of([tmp_path, tmp_path / "notes.txt", tmp_path / "gone.mp4"])] == [
+        "a.webm", "b.MP4", "c.mov", "notes.txt", "gone.mp4",
+    ]  # fmt: skip
+
+
+def test_a_folder_without_a_video_is_a_wrong_use(tmp_path):
+    answer = CliRunner().invoke(app, ["scan", str(tmp_path)])
+
+    assert answer.exit_code == 2
+    assert "no video" in " ".join(answer.output.replace("│", " ").split())
