@@ -161,6 +161,12 @@ class DecodeProtocolError(DecodeLimitError):
     code = "DECODER_CRASH"
 
 
+class HardwareDecodeError(DetectCoreError):
+    """Raised when a graphics card cannot be had for decoding or decodes otherwise than software; software takes over."""
+
+    code = "HARDWARE_DECODE"
+
+
 # --- detectors and their bundles -----------------------------------------------------------------------------------
 
 

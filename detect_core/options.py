@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
 
 from .errors import OptionError
+
+HardwareDecode = Literal["off", "cuda"]
+"""What decodes beside software. The other device kinds of the FFmpeg that PyAV brings (qsv, drm, amf) offer none of our decoders."""
+HARDWARE_DECODES: Final = get_args(HardwareDecode)
+HARDWARE_OUTCOMES: Final = ("device", "unsupported", "failed", "unavailable")
+"""How a video was decoded with the option on: on the card; in software because the card does not offer its codec or pixel
+format, because something went wrong on the card, or because the card could not be had."""
 
 
 def _positive(name: str, value: float) -> None:
@@ -37,9 +45,15 @@ class DecodeLimits:
     hold_bytes: int = 256 * 1024**2
     """Full-size pictures that the child keeps at a time while it waits for crop requests."""
 
+    hardware_decode: HardwareDecode = "off"
+    """Decode on a graphics card where it can be had; its driver needs a weaker sandbox (deploy/README.md)."""
+
     def __post_init__(self) -> None:
+        if self.hardware_decode not in HARDWARE_DECODES:
+            raise OptionError(f"hardware_decode must be one of {', '.join(HARDWARE_DECODES)}, got {self.hardware_decode!r}")
         for name in self.__slots__:
-            _positive(name, getattr(self, name))
+            if name != "hardware_decode":
+                _positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import av
@@ -21,6 +22,7 @@ from ..errors import DecoderCrashError, DecodeResourceError, DetectCoreError, Re
 from ..options import DecodeLimits
 from . import picture, wire
 from .foreign_file import ForeignFile
+from .hardware import Device, decode_with_fallback
 from .probe import index_packets, open_container, refuse_still
 from .sandbox import SandboxState
 from .stream import DecodeTally, decode_wanted
@@ -29,11 +31,12 @@ from .stream import DecodeTally, decode_wanted
 class DecodeChild:
     """State of one decode. Pictures cross in `shm`; everything else is JSON."""
 
-    def __init__(self, sock: socket.socket, *, video_fd: int, shm_fd: int, state: SandboxState) -> None:
+    def __init__(self, sock: socket.socket, *, video_fd: int, shm_fd: int, state: SandboxState, device: Device | None = None) -> None:
         self._sock = sock
         self._file = ForeignFile(video_fd)
         self._shm = mmap.mmap(shm_fd, os.fstat(shm_fd).st_size)
         self._state = state
+        self._device = device
         self._held: dict[int, av.VideoFrame] = {}
         self._rotation = 0
         self._next_id = 0
@@ -77,7 +80,8 @@ class DecodeChild:
             "pixel_format": str(stream.codec_context.pix_fmt or "unknown"),
         }
         within = message["within_seconds"]
-        self._frames = decode_wanted(
+        decode = partial(
+            decode_wanted,
             self._file,
             (container, stream),
             index,
@@ -87,6 +91,13 @@ class DecodeChild:
             limits=limits,
             tally=self._tally,
         )
+        if self._device is not None:
+            self._frames = decode_with_fallback(
+                lambda hwaccel: decode(hwaccel=hwaccel), self._device, codec=facts["codec"], tally=self._tally
+            )
+        else:
+            self._tally.hardware = "" if limits.hardware_decode == "off" else "unavailable"
+            self._frames = decode()
         self._carry = next(self._frames, None)
         if self._carry is None:
             raise UndecodableError("not one picture came out of the decoder; upload the original file")
@@ -152,6 +163,7 @@ class DecodeChild:
             "more": bool(rows) and self._next_id < self._tally.num_planned,
             "warnings": sorted(self._tally.warnings),
             "packets_decoded": self._tally.num_packets_decoded,
+            "hardware": self._tally.hardware,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_rss_bytes": usage.ru_maxrss * 1024,
         }

@@ -29,7 +29,7 @@ from ..errors import (
     FileTooLargeError,
     ScreeningCancelled,
 )
-from ..options import ScreeningOptions
+from ..options import HARDWARE_OUTCOMES, ScreeningOptions
 from ..structs import Frame, VideoInfo
 from . import wire
 from .keeper import ChildHandle, NurseryKeeper, keeper
@@ -93,6 +93,7 @@ class DecodeSession:
         self.cpu_seconds = 0.0
         self.peak_rss_bytes = 0
         self.warnings: set[str] = set()
+        self.hardware = ""
         shm_fd = os.memfd_create("veriframe-decode", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(shm_fd, SHARED_BYTES)
@@ -179,6 +180,8 @@ class DecodeSession:
             self.cpu_seconds = float(answer["cpu_seconds"])
             self.peak_rss_bytes = int(answer["peak_rss_bytes"])
             self.warnings.update(str(warning) for warning in answer["warnings"])
+            hardware = str(answer.get("hardware", ""))
+            self.hardware = hardware if hardware in HARDWARE_OUTCOMES else ""
             more = bool(answer["more"])
         except (KeyError, TypeError, ValueError) as err:
             raise self._protocol_error(f"its frames do not fit ({err})") from err

@@ -82,7 +82,12 @@ class NurseryKeeper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         handle = ChildHandle(sock=ours)
         ticket = next(self._tickets)
-        message = {"ticket": ticket, "memory_bytes": limits.memory_bytes, "cpu_seconds": limits.cpu_seconds}
+        message = {
+            "ticket": ticket,
+            "memory_bytes": limits.memory_bytes,
+            "cpu_seconds": limits.cpu_seconds,
+            "hardware_decode": limits.hardware_decode,
+        }
         with self._lock:
             control = self._ensure()
             self._waiting[ticket] = handle

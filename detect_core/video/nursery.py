@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from ..options import DecodeLimits
-from . import picture, sandbox, wire
+from . import hardware, picture, sandbox, wire
 from .child import DecodeChild
 from .foreign_file import ForeignFile
 from .probe import index_packets, open_container
@@ -113,9 +113,14 @@ def _become_child(control: socket.socket, message: dict[str, Any], fds: list[int
         os.close(fd)
     sock_fd, video_fd, shm_fd = fds
     sock = socket.socket(fileno=sock_fd)
-    state = sandbox.enter(memory_bytes=int(message["memory_bytes"]), cpu_seconds=int(message["cpu_seconds"]))
+    memory_bytes, cpu_seconds = int(message["memory_bytes"]), int(message["cpu_seconds"])
+    device: hardware.Device | None = None
+    if message["hardware_decode"] == "off":
+        state = sandbox.enter(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
+    else:  # here and not in the nursery: a driver does not survive a fork
+        state, device, _ = hardware.close_in(message["hardware_decode"], memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
     try:
-        DecodeChild(sock, video_fd=video_fd, shm_fd=shm_fd, state=state).serve()
+        DecodeChild(sock, video_fd=video_fd, shm_fd=shm_fd, state=state, device=device).serve()
     except (wire.WireError, BrokenPipeError, ConnectionResetError):
         os._exit(1)
     os._exit(0)

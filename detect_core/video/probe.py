@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -69,8 +70,12 @@ class PacketIndex:
     """The packets themselves, of the container that was indexed; empty for a large video, which is read again."""
 
 
-def open_container(file: ForeignFile, *, limits: DecodeLimits) -> tuple[InputContainer, VideoStream, tuple[str, ...]]:
+def open_container(
+    file: ForeignFile, *, limits: DecodeLimits, hwaccel: HWAccel | None = None
+) -> tuple[InputContainer, VideoStream, tuple[str, ...]]:
     """Open the container with its demuxer named and choose the video stream that a player would show.
+
+    Its decoder is made on the graphics card of `hwaccel` where that offers the codec.
 
     Returns:
         The container, the stream and warnings.
@@ -93,7 +98,7 @@ def open_container(file: ForeignFile, *, limits: DecodeLimits) -> tuple[InputCon
         "analyzeduration": "10000000",
     }
     try:
-        container = av.open(file, "r", format=demuxer, options=options, buffer_size=_READ_BYTES, metadata_errors="replace")
+        container = av.open(file, "r", format=demuxer, options=options, buffer_size=_READ_BYTES, metadata_errors="replace", hwaccel=hwaccel)
     except (av.error.FFmpegError, MemoryError) as err:  # a header that lies about a size asks for all memory
         raise _open_refusal(demuxer, err, file) from err
     try:

@@ -1,6 +1,7 @@
 """Does the decode sandbox really hold on this machine? A fresh process enters it and tries what it must not be able to do.
 
-What a kernel offers and what a container allows differ: only the attempts tell. Run as `python -m detect_core.video.sandbox_probe`.
+What a kernel offers and what a container allows differ: only the attempts tell. So it is with a graphics card: it opens one
+as a decode child would, enters the weaker sandbox and has a clip decoded there. Run as `python -m detect_core.video.sandbox_probe off`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from ..errors import HardwareDecodeError
+from ..options import HardwareDecode
 from . import sandbox
 
 _PROBE_BYTES: Final = 256 * 1024**2
@@ -35,11 +38,18 @@ class SandboxReport:
     """Layers by name, as `SandboxState.as_json`."""
     refused: Mapping[str, bool] = field(default_factory=dict)
     """Per act of `ACTS`, whether it failed as it must."""
+    no_device: str | None = None
+    """Why no graphics card decodes; empty when one does, None when none was asked for."""
 
     @property
     def holds(self) -> bool:
         """Whether a hijacked decoder can reach no file, no network and no process."""
         return self.level in ("full", "partial") and all(self.refused.get(act, False) for act in ACTS)
+
+    @property
+    def device_decodes(self) -> bool:
+        """Whether a graphics card decoded a clip exactly, inside a sandbox that holds."""
+        return self.no_device == "" and self.holds
 
     def as_json(self) -> dict[str, Any]:
         """For health pages: state, layers and attempts."""
@@ -47,11 +57,11 @@ class SandboxReport:
 
 
 @functools.cache
-def probe_sandbox() -> SandboxReport:
-    """Try the sandbox in a process of its own; a tenth of a second, once per process."""
+def probe_sandbox(hardware_decode: HardwareDecode = "off") -> SandboxReport:
+    """Try the sandbox in a process of its own; a tenth of a second, once per process and kind of decoding."""
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-m", "detect_core.video.sandbox_probe"],
+            [sys.executable, "-I", "-m", "detect_core.video.sandbox_probe", hardware_decode],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_SECONDS,
@@ -60,9 +70,9 @@ def probe_sandbox() -> SandboxReport:
             env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         )
         answer = json.loads(done.stdout)
-        return judge(answer["state"], answer["refused"])
+        return replace(judge(answer["state"], answer["refused"]), no_device=answer["no_device"])
     except (OSError, subprocess.SubprocessError, ValueError, KeyError):
-        return SandboxReport(level="unknown")
+        return SandboxReport(level="unknown", no_device=None if hardware_decode == "off" else "its probe did not come back")
 
 
 def judge(state: Mapping[str, Any], refused: Mapping[str, bool]) -> SandboxReport:
@@ -85,12 +95,28 @@ def main() -> None:
         "signal_parent": lambda: os.kill(parent, 0),
         "take_memory": lambda: bytearray(2 * _PROBE_BYTES),
     }
-    state = sandbox.enter(memory_bytes=_PROBE_BYTES, cpu_seconds=5)
+    no_device: str | None = None
+    if sys.argv[1] == "off":
+        state = sandbox.enter(memory_bytes=_PROBE_BYTES, cpu_seconds=5)
+    else:
+        state, no_device = _enter_with_card(sys.argv[1])
     refused = {act: _fails(attempt) for act, attempt in acts.items()}
     if not refused["write_file"]:
         os.unlink(name)  # noqa: PTH108 - as above
-    os.write(1, json.dumps({"state": state.as_json(), "refused": refused}).encode())
+    os.write(1, json.dumps({"state": state.as_json(), "refused": refused, "no_device": no_device}).encode())
     os._exit(0)
+
+
+def _enter_with_card(kind: Any) -> tuple[sandbox.SandboxState, str]:
+    from . import hardware  # the decoder's libraries: not for the usual probe
+
+    state, device, reason = hardware.close_in(kind, memory_bytes=_PROBE_BYTES, cpu_seconds=5)
+    if device is not None:
+        try:
+            hardware.prove(device)  # once more, closed in
+        except HardwareDecodeError as err:
+            reason = f"not inside the sandbox: {err}"
+    return state, reason
 
 
 def _fork() -> None:

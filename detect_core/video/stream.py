@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Final
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 from ..errors import ResolutionTooLargeError, UnsupportedCodecError
 from ..options import DecodeLimits
 from .foreign_file import ForeignFile
+from .hardware import as_in_software
 from .plan import cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
 from .probe import PacketIndex, open_container
 from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds
@@ -30,6 +32,8 @@ class DecodeTally:
     num_errors: int = 0
     num_frames_out: int = 0
     warnings: set[str] = field(default_factory=set)
+    hardware: str = ""
+    """One of `HARDWARE_OUTCOMES`; empty with the option off."""
 
 
 Stretch = tuple[float, float]
@@ -66,6 +70,7 @@ def decode_wanted(
     tally: DecodeTally,
     within_seconds: Stretch | None = None,
     first_look: int | None = None,
+    hwaccel: HWAccel | None = None,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield `(seconds since the first frame, frame)` of the sampled frames, in display order.
 
@@ -76,9 +81,12 @@ def decode_wanted(
     Raises:
         ResolutionTooLargeError: a decoded picture is larger than the limit.
         UnsupportedCodecError: the decoder cannot be opened.
+        HardwareDecodeError: a picture of `hwaccel` cannot be made what software gives; the `opened` container stays open.
     """
     container, stream = opened
-    if not index.held:
+    if hwaccel is not None:
+        container, stream, _warnings = open_container(file, limits=limits, hwaccel=hwaccel)
+    elif not index.held:
         container.close()
         container, stream, _warnings = open_container(file, limits=limits)
     packets = iter(index.held) if index.held else (p for p in container.demux(stream) if p.size)
@@ -183,14 +191,21 @@ def _sequential(
 
 def _decode(stream: VideoStream, packet: Packet[VideoStream] | None, tally: DecodeTally) -> list[av.VideoFrame]:
     """Feed one packet (None drains); a damaged packet costs its own frames and is counted."""
+    context = stream.codec_context
     try:
-        return list(stream.codec_context.decode(packet))
+        frames = list(context.decode(packet))
     except av.error.MemoryError:
         raise
     except av.error.FFmpegError:
         tally.num_errors += 1
         tally.warnings.add("DECODE_ERRORS")
         return []
+    if not frames or not context.is_hwaccel:
+        return frames
+    pictures = [as_in_software(frame) for frame in frames]
+    if pictures[0] is not frames[0]:
+        tally.hardware = "device"
+    return pictures
 
 
 def _check(frame: av.VideoFrame, *, limits: DecodeLimits, tally: DecodeTally) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from builders import astronaut_pictures, moving_pictures, write_clip
 from detect_core.bundle import SHIPPED_ROOT
 from detect_core.calibration import load_bundle_set
 from detect_core.errors import BundleIntegrityError, BundleNotFoundError, CorruptContainerError, DetectorError, ScreeningCancelled
-from detect_core.options import DecodeLimits, ScreeningOptions
+from detect_core.options import HARDWARE_OUTCOMES, DecodeLimits, ScreeningOptions
 from detect_core.pipeline import Screener
 from detect_core.structs import Verdict
 
@@ -122,6 +123,17 @@ def test_faces_that_are_too_small_are_named(screener: Screener, tmp_path: Path) 
 
     assert (verdict.verdict, verdict.p_fake) == ("inconclusive", None)
     assert verdict.reason_codes[0] in ("FACE_TOO_SMALL", "NO_FACE")
+
+
+def test_a_verdict_tells_how_its_video_was_decoded_when_a_card_was_asked_for(screener: Screener, portrait: Path) -> None:
+    asking = Screener(screener.bundle_set, options=replace(OPTIONS, decode=DecodeLimits(hardware_decode="cuda")))
+    verdict = judge(asking, portrait)
+    asking.close()
+
+    plain = judge(screener, portrait)
+    assert verdict.extra["hardware_decode"] in HARDWARE_OUTCOMES
+    assert "hardware_decode" not in plain.extra
+    assert (verdict.verdict, verdict.p_fake) == (plain.verdict, plain.p_fake)
 
 
 def test_a_window_at_a_time_gives_the_same_verdict_as_all_at_once(screener: Screener, portrait: Path) -> None:

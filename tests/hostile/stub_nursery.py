@@ -1,6 +1,8 @@
 """A nursery whose children turn bad on command: a file that starts with `STUB:name` plays the part of an exploit that took over the decoder.
 
-The child has entered the real sandbox by then, and speaks over the real socket. Every other file is decoded as always.
+The child has entered the real sandbox by then, and speaks over the real socket. Every other file is decoded as always. Asked for
+hardware decoding it enters the weaker sandbox, beside a stand-in for a card: device files that every machine has, and a device kind
+that offers no codec.
 Run as `python -I stub_nursery.py CANARY PORT FD`.
 """
 
@@ -14,7 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from detect_core.video import nursery, wire
+from av.codec.hwaccel import HWAccel
+
+from detect_core.video import hardware, nursery, wire
 from detect_core.video.child import DecodeChild
 
 
@@ -141,6 +145,11 @@ class Stub:
         return {"packets_decoded": 0, "cpu_seconds": 0.0, "peak_rss_bytes": 0}
 
 
+def _stand_in(_kind: str) -> hardware.Device:
+    wish = HWAccel("qsv")
+    return hardware.Device(wish=wish, held=wish, clip=b"")
+
+
 def main() -> None:
     canary, port = sys.argv[1], int(sys.argv[2])
     sys.argv[1:] = sys.argv[3:]
@@ -151,6 +160,8 @@ def main() -> None:
             return Stub(sock, head[5:].split(b"\n")[0].decode(), canary=canary, port=port)
         return DecodeChild(sock, video_fd=video_fd, **rest)
 
+    hardware.driver_files = lambda: ("/dev/null", "/dev/zero")  # type: ignore[assignment]
+    hardware.open_device = _stand_in
     nursery.DecodeChild = take_over  # type: ignore[assignment,misc]
     nursery.main()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from builders import moving_pictures, write_clip
 from detect_core.errors import DetectCoreError
-from detect_core.options import DecodeLimits, ScreeningOptions
+from detect_core.options import DecodeLimits, HardwareDecode, ScreeningOptions
 from detect_core.video.decode import DecodeSession
 from detect_core.video.keeper import NurseryKeeper
 from hostile.canary import Canary
@@ -46,6 +46,7 @@ class World:
     canary: Canary
     folder: Path
     clip: Path
+    hardware_decode: HardwareDecode = "off"
 
     @property
     def calls(self) -> list[object]:
@@ -59,10 +60,13 @@ class World:
         path.write_bytes(f"STUB:{kind}\n".encode())
         return path
 
+    def options(self, *, wall_seconds: float = PATIENCE_SECONDS) -> ScreeningOptions:
+        limits = DecodeLimits(wall_seconds=wall_seconds, cpu_seconds=1, memory_bytes=512 * 1024**2, hardware_decode=self.hardware_decode)
+        return ScreeningOptions(num_frames=4, decode=limits)
+
     def decode(self, path: Path, *, wall_seconds: float = PATIENCE_SECONDS) -> int:
         """Decode one file; gives the number of frames. Raises `DetectCoreError`."""
-        limits = DecodeLimits(wall_seconds=wall_seconds, cpu_seconds=1, memory_bytes=512 * 1024**2)
-        options = ScreeningOptions(num_frames=4, decode=limits)
+        options = self.options(wall_seconds=wall_seconds)
         with path.open("rb") as file, DecodeSession(file, options=options, nursery=self.nursery) as session:
             session.open()
             frames, _ = session.next_frames(4)
@@ -70,13 +74,14 @@ class World:
 
 
 @contextlib.contextmanager
-def open_world() -> Iterator[World]:
+def open_world(hardware_decode: HardwareDecode = "off") -> Iterator[World]:
+    """A world of its own, in the usual sandbox or in the one beside a graphics driver."""
     with tempfile.TemporaryDirectory() as folder, Canary() as canary:
         clip = Path(folder) / "clip.mp4"
         write_clip(clip, moving_pictures(10, size=(64, 64)))
         nursery = NurseryKeeper([str(_STUB), str(canary.file), str(canary.port)])
         try:
-            yield World(nursery, canary, Path(folder), clip)
+            yield World(nursery, canary, Path(folder), clip, hardware_decode)
         finally:
             nursery.close()
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from detect_core.errors import DecodeTimeoutError
-from detect_core.options import DecodeLimits, ScreeningOptions
 from detect_core.video.decode import DecodeSession
 from detect_core.video.sandbox_probe import probe_sandbox
 from hostile.stubs import ENDS, PATIENCE_SECONDS, REACHES, World, open_world, try_reach, try_stub
@@ -16,12 +15,22 @@ from hostile.stubs import ENDS, PATIENCE_SECONDS, REACHES, World, open_world, tr
 pytestmark = pytest.mark.hostile
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+@pytest.fixture(scope="module", params=["off", "cuda"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if not probe_sandbox().holds:
         pytest.skip("the decode sandbox does not hold on this machine")
-    with open_world() as opened:
+    with open_world(request.param) as opened:
         yield opened
+
+
+def test_the_sandbox_is_the_one_that_was_asked_for(world):
+    with world.clip.open("rb") as file, DecodeSession(file, options=world.options(), nursery=world.nursery) as session:
+        session.open()
+        session.next_frames(4)
+    is_off = world.hardware_decode == "off"
+    assert session.hardware == ("" if is_off else "unsupported")
+    assert (session.sandbox["opened_for"] == "") is is_off
+    assert is_off or session.sandbox["level"] == "partial"
 
 
 @pytest.mark.parametrize("kind", ENDS)
@@ -35,9 +44,8 @@ def test_a_decoder_that_reaches_out_finds_nothing(world, kind):
 
 
 def test_no_child_is_left(world):
-    limits = DecodeLimits(wall_seconds=0.5)
     with world.stub("hang").open("rb") as file:
-        session = DecodeSession(file, options=ScreeningOptions(decode=limits), nursery=world.nursery)
+        session = DecodeSession(file, options=world.options(wall_seconds=0.5), nursery=world.nursery)
         with pytest.raises(DecodeTimeoutError):
             session.open()
         session.close()
