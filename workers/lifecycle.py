@@ -24,7 +24,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from .app import make_app
 from .broker import check_access, connect, dispatch_queue, require_no_eviction, wait_for
 from .consumer_watch import ConsumerWatch
-from .decode_sandbox import require_sandbox, sandbox_facts
+from .decode_sandbox import require_sandbox, sandbox_facts, usable_hardware
 from .errors import LeaseLostError, WorkerError
 from .explaining import Explaining
 from .in_flight import Running
@@ -237,13 +237,15 @@ def run_worker(
     ledger.warm(settings.concurrency + 1)
     metrics = Metrics()
     metrics.decode_sandbox.labels(level=level).set(1)
+    if settings.hardware_decode != "off":
+        metrics.prepare_hardware_decode(settings.hardware_decode, in_use=usable_hardware(settings))
     lives: list[WorkerLife] = []  # empty while the bundles load: not started, not ready, but alive
     if settings.metrics_port:
         probes = Probes(
             is_started=lambda: bool(lives),
             is_live=lambda: all(life.is_live for life in lives),
             is_ready=lambda: bool(lives) and lives[0].is_ready,
-            facts=sandbox_facts,
+            facts=lambda: sandbox_facts(settings),
         )
         serve_probes(probes, host=settings.api_host, port=settings.metrics_port, metrics=metrics)
     screener = screener_factory(settings, metrics)

@@ -25,6 +25,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 import detect_core
+from detect_core.options import HARDWARE_OUTCOMES
 from detect_core.structs import VerdictWord
 
 from .messages import INBOX_LANES
@@ -202,6 +203,15 @@ class Metrics:
         self.decode_sandbox = Gauge(
             "veriframe_decode_sandbox_info", "1 with what the probe of the decode sandbox found", ["level"], registry=registry
         )
+        self.hardware_decode = Gauge(
+            "veriframe_hardware_decode_info", "1; with VERIFRAME_HARDWARE_DECODE only", ["asked_for", "in_use"], registry=registry
+        )
+        self.hardware_decodes = Counter(
+            "veriframe_hardware_decodes_total",
+            "Videos by how they were decoded: on the card, or why in software; with VERIFRAME_HARDWARE_DECODE only",
+            ["outcome"],
+            registry=registry,
+        )
         self.build_info = Gauge("veriframe_build_info", "1", ["version", "python", "torch", "av"], registry=registry)
         self.build_info.labels(
             version=detect_core.__version__, python=platform.python_version(), torch=_installed("torch"), av=_installed("av")
@@ -222,6 +232,12 @@ class Metrics:
         for outcome in ("delivered", "postponed", "given_up"):
             self.webhook_deliveries.labels(outcome=outcome)
         self.duplicates.labels(reason="dedupe")
+
+    def prepare_hardware_decode(self, asked_for: str, *, in_use: str) -> None:
+        """Say whether the card decodes, and begin the series of its outcomes at 0."""
+        self.hardware_decode.labels(asked_for=asked_for, in_use=in_use).set(1)
+        for outcome in HARDWARE_OUTCOMES:
+            self.hardware_decodes.labels(outcome=outcome)
 
     def prepare_worker(self, *, model: str, detectors: Sequence[str], device: str) -> None:
         """Begin the series of a worker at 0.

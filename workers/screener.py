@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .decode_sandbox import usable_hardware
 from .metrics import Metrics
 from .promotion import bundle_set_in_charge
 from .screening import Screener
@@ -50,7 +51,7 @@ def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32)
     from detect_core import pipeline
     from detect_core.batching import BatchReport
     from detect_core.faces.yunet import YunetFaceDetector
-    from detect_core.options import ScreeningOptions
+    from detect_core.options import DecodeLimits, ScreeningOptions
 
     def on_batch(report: BatchReport) -> None:
         stage = "detect" if report.lane.startswith("face_") else "classify"
@@ -60,7 +61,12 @@ def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32)
         metrics.batch_wait_seconds.labels(model=report.lane).observe(report.oldest_wait_seconds)
         metrics.inference_seconds.labels(model=report.lane, device=settings.device).observe(report.run_seconds)
 
-    options = ScreeningOptions(num_frames=num_frames, thumbnails=settings.evidence_thumbnails, total_seconds=settings.video_soft_seconds)
+    options = ScreeningOptions(
+        num_frames=num_frames,
+        thumbnails=settings.evidence_thumbnails,
+        total_seconds=settings.video_soft_seconds,
+        decode=DecodeLimits(hardware_decode=usable_hardware(settings)),
+    )
     screener = pipeline.Screener.load(
         bundle_set_in_charge(settings),
         options=options,

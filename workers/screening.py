@@ -198,6 +198,8 @@ class Screening:
             self._metrics.realtime_ratio.observe(verdict.video.duration_seconds / wall_seconds)
             self._metrics.media_seconds.inc(verdict.video.duration_seconds)
         self._metrics.stage_cpu_seconds.labels(stage="decode").inc(verdict.cpu_seconds)  # the decode child's, which no thread of ours sees
+        if verdict.extra.get("hardware_decode"):
+            self._metrics.hardware_decodes.labels(outcome=verdict.extra["hardware_decode"]).inc()
         self._metrics.frames_sampled.inc(verdict.sampling.num_requested)
         self._metrics.frames_decoded.inc(verdict.sampling.num_decoded)
         self._metrics.frames_dropped.labels(reason="not_decoded").inc(

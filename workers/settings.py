@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     allow_unsandboxed_decode: bool = Field(
         False, description="Let a worker start where the kernel or the container denies seccomp: decoders then see files and network"
     )
+    hardware_decode: Literal["off", "cuda"] = Field(
+        "off",
+        description="Decode on the graphics card where it proves itself at start, else in software; its driver needs a weaker decode sandbox",
+    )
     renew_deliveries: bool = Field(True, description="Renew broker deliveries of running videos (saves needless copies)")
 
     # ingest and janitor

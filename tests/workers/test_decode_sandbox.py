@@ -6,6 +6,7 @@ import json
 import urllib.request
 
 import pytest
+from structlog.testing import capture_logs
 
 from api_caller import make_caller
 from detect_core.video import sandbox_probe
@@ -53,7 +54,7 @@ def test_a_probe_that_does_not_come_back_is_unknown(monkeypatch):
 
 def test_a_worker_does_not_start_where_the_sandbox_leaks(monkeypatch):
     leaky = SandboxReport(level="leaky", state=LAYERS, refused={**ALL, "network": False})
-    monkeypatch.setattr(decode_sandbox, "probe_sandbox", lambda: leaky)
+    monkeypatch.setattr(decode_sandbox, "probe_sandbox", lambda *_: leaky)
     with pytest.raises(SandboxError, match=r"could still: network.*VERIFRAME_ALLOW_UNSANDBOXED_DECODE"):
         require_sandbox(Settings())
     assert require_sandbox(Settings(allow_unsandboxed_decode=True)) == "leaky"
@@ -69,7 +70,7 @@ def test_health_of_the_api_shows_layers_and_attempts():
 
 @pytest.mark.parametrize(("ready", "status"), [(True, 200), (False, 503)])
 def test_health_of_a_worker_shows_it_too(ready, status):
-    probes = Probes(is_ready=lambda: ready, facts=decode_sandbox.sandbox_facts)
+    probes = Probes(is_ready=lambda: ready, facts=lambda: decode_sandbox.sandbox_facts(Settings()))
     server = serve_probes(probes, host="127.0.0.1", port=0, metrics=Metrics())
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _KeepErrors())
     with opener.open(f"http://127.0.0.1:{server.server_address[1]}/health", timeout=60) as answer:
@@ -78,6 +79,51 @@ def test_health_of_a_worker_shows_it_too(ready, status):
     server.shutdown()
     server.server_close()
     assert body["decode_sandbox"] == probe_sandbox().as_json()
+
+
+# --- hardware decoding
+
+USUAL = SandboxReport(level="full", state=LAYERS, refused=ALL)
+WEAKER = {**LAYERS, "opened_for": "graphics driver", "level": "partial"}
+
+
+@pytest.mark.parametrize(
+    ("found", "in_use", "level"),
+    [
+        (SandboxReport(level="partial", state=WEAKER, refused=ALL, no_device=""), "cuda", "partial"),
+        (SandboxReport(level="full", state=LAYERS, refused=ALL, no_device="no card"), "off", "full"),
+        (SandboxReport(level="leaky", state=WEAKER, refused={**ALL, "read_file": False}, no_device=""), "off", "full"),
+        (SandboxReport(level="unknown", no_device="its probe did not come back"), "off", "full"),
+    ],
+    ids=["proven", "no-card", "leaky", "crashed"],
+)
+def test_a_card_is_used_where_it_proves_itself_and_the_weaker_sandbox_holds(monkeypatch, found, in_use, level):
+    monkeypatch.setattr(decode_sandbox, "probe_sandbox", lambda kind="off": USUAL if kind == "off" else found)
+    settings = Settings(hardware_decode="cuda")
+    with capture_logs() as logs:
+        assert require_sandbox(settings) == level
+    assert [line["event"] for line in logs] == ([] if in_use == "cuda" else ["hardware_decode_unavailable"])
+    facts = decode_sandbox.sandbox_facts(settings)
+    assert facts["decode_sandbox"]["level"] == level
+    assert (facts["hardware_decode"]["asked_for"], facts["hardware_decode"]["in_use"]) == ("cuda", in_use)
+    assert "hardware_decode" not in decode_sandbox.sandbox_facts(Settings())
+
+
+def test_this_machine_is_asked_for_its_card():
+    report = probe_sandbox("cuda")
+    assert report.no_device is not None
+    assert probe_sandbox().no_device is None
+    if report.no_device:
+        assert (dict(report.state), dict(report.refused)) == (dict(probe_sandbox().state), dict(probe_sandbox().refused))
+
+
+def test_metrics_say_whether_the_card_decodes_and_how_videos_were_decoded():
+    metrics = Metrics()
+    assert "hardware_decode_info{" not in metrics.expose("")[0].decode()
+    metrics.prepare_hardware_decode("cuda", in_use="off")
+    page = metrics.expose("")[0].decode()
+    assert 'veriframe_hardware_decode_info{asked_for="cuda",in_use="off"} 1.0' in page
+    assert 'veriframe_hardware_decodes_total{outcome="unavailable"} 0.0' in page
 
 
 class _KeepErrors(urllib.request.HTTPErrorProcessor):

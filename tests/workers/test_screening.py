@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,13 @@ def test_a_good_video_ends_in_a_verdict_with_its_content_hash(world):
     assert screening.run(job, lane="default") == "skipped"
     assert count(metrics, "veriframe_video_duplicates_skipped_total", reason="terminal") == 1
     assert count(metrics, "veriframe_videos_processed_total", verdict="authentic", queue="default", model="b@1") == 1
+
+
+@pytest.mark.parametrize(("said", "counted"), [({}, 0), ({"hardware_decode": "unsupported"}, 1)])
+def test_with_the_option_on_a_video_is_counted_by_how_it_was_decoded(world, said, counted):
+    screening, _ledger, job, metrics = world(replace(verdict(), extra=said))
+    assert screening.run(job, lane="default") == "verdict"
+    assert count(metrics, "veriframe_hardware_decodes_total", outcome="unsupported") == counted
 
 
 def test_a_bad_file_fails_with_its_code_and_a_dead_letter(world):

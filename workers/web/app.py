@@ -211,7 +211,7 @@ def _add_probes(app: FastAPI, control: Control, extra_health: Callable[[], dict[
         if not problems:
             queues = control.ledger.queue_facts()
             facts["queued"], facts["running"] = queues.queued, queues.leased
-        facts |= sandbox_facts()
+        facts |= sandbox_facts(control.settings)
         return JSONResponse({**facts, **(extra_health() if extra_health else {})}, status_code=503 if problems else 200)
 
     @app.get("/metrics", response_class=PlainTextResponse)
