@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -29,6 +29,28 @@ LOGIT_CLIP: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True)
+class Fade:
+    """What compression does to a detector that looks at fine traces: its scores rise on reals, and mean less and less.
+
+    Normalising scores by the quality of what was measured: Poh and Kittler 2012, "A unified framework for biometric expert fusion
+    incorporating quality measures".
+    """
+
+    full_until: float
+    """H.264 quantiser up to which nothing changes."""
+    none_from: float
+    """From here on the detector is not heard at all; in between it fades evenly."""
+    drift: float
+    """Logits that a real face gains per step of the quantiser beyond `full_until`."""
+
+    def __post_init__(self) -> None:
+        if not self.full_until < self.none_from or not math.isfinite(self.drift):
+            raise BundleIntegrityError(
+                f"a fade needs full_until below none_from and a finite drift, got {self.full_until}, {self.none_from}, {self.drift}; calibrate again"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Fusion:
     """How the detectors' logits of one crop become one."""
 
@@ -39,6 +61,25 @@ class Fusion:
     """Added per detector before fusing (a weak detector gets a negative one)."""
     weights: Mapping[str, float]
     """Factors per detector for `weighted_sum` and `evidence_sum`."""
+    fades: Mapping[str, Fade] = field(default_factory=dict)
+    """Detectors that compression takes the ground from; for the two sums only."""
+
+    def __post_init__(self) -> None:
+        if self.fades and self.kind == "max":
+            raise BundleIntegrityError("a maximum cannot fade: a detector that is not heard would still bid; use a sum")
+
+    def under(self, quantiser: float | None) -> Fusion:
+        """How they are joined in a video of that mean H.264 quantiser; of an unknown one as they are."""
+        if quantiser is None:
+            return self
+        offsets, weights = dict(self.offsets), dict(self.weights)
+        for name, fade in self.fades.items():
+            steps = max(0.0, quantiser - fade.full_until)
+            heard = 1.0 - min(1.0, steps / (fade.none_from - fade.full_until))
+            weight = weights.get(name, 0.0)
+            offsets[name] = heard * (offsets.get(name, 0.0) - weight * fade.drift * steps)
+            weights[name] = heard * weight
+        return Fusion(self.kind, offsets, weights)
 
     def fuse(self, logits: Mapping[str, float]) -> float:
         """One logit, clipped to +-LOGIT_CLIP (of `evidence_sum` every part); detectors that did not score the crop are left out."""
@@ -48,9 +89,10 @@ class Fusion:
         return _clipped(max(parts) if self.kind == "max" else sum(parts))
 
     def loudest(self, logits: Mapping[str, float]) -> str:
-        """The detector whose part of the fused logit leans most to fake; on a tie the first one."""
+        """The detector whose part of the fused logit leans most to fake; on a tie the first one. One that has faded away is not named."""
         parts = self._parts(logits)
-        return max(parts, key=lambda name: parts[name])
+        heard = [name for name in parts if self.kind == "max" or self.weights.get(name)] or list(parts)
+        return max(heard, key=lambda name: parts[name])
 
     def _parts(self, logits: Mapping[str, float]) -> dict[str, float]:
         """What each detector adds to the sum, or bids for the maximum."""
@@ -90,6 +132,10 @@ class VideoCalibration:
             raise BundleIntegrityError(
                 f"Platt slope must be positive and beta not negative, got {self.platt_a} and {self.beta}; calibrate again"
             )
+
+    def under(self, quantiser: float | None) -> VideoCalibration:
+        """The same for a video of that mean H.264 quantiser, see `Fusion.under`."""
+        return replace(self, fusion=self.fusion.under(quantiser))
 
     def probability(self, z: float) -> float:
         """P(fake) of a raw video or track score (Platt 1999)."""
@@ -169,6 +215,7 @@ def _calibration(document: Mapping[str, Any]) -> VideoCalibration:
             kind=fusion["kind"],
             offsets={str(k): float(v) for k, v in fusion.get("offsets", {}).items()},
             weights={str(k): float(v) for k, v in fusion.get("weights", {}).items()},
+            fades={str(k): Fade(**{name: float(value) for name, value in v.items()}) for k, v in fusion.get("fades", {}).items()},
         ),
         strategy=str(document["strategy"]),
         beta=float(document["beta"]),

@@ -92,7 +92,7 @@ def judge(
         again: P(fake) of the deciding window on re-compressed crops, see `second_opinion`.
         looks: P(fake) of every whole look, when there were several.
     """
-    calibration = bundle_set.calibration
+    calibration = bundle_set.calibration.under(info.quantiser)
     scores = [without_shadow(score) for score in scored.scores]
     tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
     windows = {

@@ -236,7 +236,7 @@ class Screener:
                 scored.crops,
                 track_id=deciding.track_id,
                 num_tracks=len(judged),
-                calibration=self.bundle_set.calibration,
+                calibration=self.bundle_set.calibration.under(verdict.video.quantiser),
                 rescore=rescore,
                 names=[bundle.name for bundle in self.bundle_set.bundles if not is_track_bundle(bundle)],
             )
@@ -285,7 +285,7 @@ class Screener:
                 session, info, first, scored, num_requested=len(first.look.frames), sampling=f"{SAMPLING_POLICY}+first_look/2"
             )
         all_followed = len(scored.scores) == sum(len(kept) for kept in first.look.boxes)
-        calibration = self.bundle_set.calibration
+        calibration = self.bundle_set.calibration.under(info.quantiser)
         is_clear = all_followed and loudest_crop([without_shadow(score).logits for score in scored.scores], calibration) < clear
         return (verdict if is_clear and verdict.verdict == "authentic" else None), session.cpu_seconds
 

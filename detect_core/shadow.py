@@ -55,7 +55,7 @@ def shadow_opinion(scores: Sequence[CropScore], *, shadow: BundleSet, counts: Fa
         counts: what the face detector found, the same for both.
         quantiser: of the video, the same for both.
     """
-    calibration = shadow.calibration
+    calibration = shadow.calibration.under(quantiser)
     mine = [of_shadow(score) for score in scores]
     scored = [score for score in mine if score.logits]
     tracks = {track_id: of_track(scored, track_id) for track_id in sorted({score.track_id for score in scored})}

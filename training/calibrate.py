@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
 from detect_core.aggregate import STRATEGY, crowd_corrected
-from detect_core.calibration import Fusion, VideoCalibration
+from detect_core.calibration import Fade, Fusion, VideoCalibration
 
 from .errors import DataError
 from .limits import Limits
 from .metrics import fpr_upper_bound
-from .video_scores import Role, VideoLogits
+from .video_scores import DISTORTED, UNDISTORTED, Role, VideoLogits
 
 REVIEW_SHARE: Final = 0.05
 """Share of held-out reals that people may be asked to look at: between 5 and 10 % the shipped detectors find no further fake."""
@@ -29,6 +29,11 @@ ALIGN_QUANTILE: Final = 0.5
 """Where a detector's scores of real videos count as zero."""
 DEFAULT_SHARES: Final[Mapping[str, float]] = {"blend": 1.0, "synthesis": 1.0, "autogan": 0.3, "temporal": 1.0}
 """Chosen on held-out videos over three kinds of fakes (animated portraits, generated portraits, simulated blends): see the card."""
+
+FADING: Final = ("blend", "synthesis")
+"""Detectors that look at fine traces of single pictures."""
+FADE_STEPS: Final = 10.0
+"""Quantiser steps from fully heard to not at all: ten of them make the coder's steps three times as coarse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,38 @@ def fit_fusion(reals: Sequence[VideoLogits], shares: Mapping[str, float]) -> Fus
         weights[name] = round(share / spread, 4)
         offsets[name] = round(-share / spread * float(np.quantile(worst, ALIGN_QUANTILE)), 4)
     return Fusion(kind="evidence_sum", offsets=offsets, weights=weights)
+
+
+def fit_fades(videos: Sequence[VideoLogits], names: Iterable[str]) -> dict[str, Fade]:
+    """How compression carries the fading detectors' scores of reals away, from pairs of a real video and its coarser copies.
+
+    A detector is fully heard up to the coarsest of the real videos themselves: that is what it was measured on.
+
+    Args:
+        videos: real ones with their own quantiser, and distorted copies beside undistorted ones; without them nothing fades.
+        names: detectors of the set.
+    """
+    own = [video.quantiser for video in videos if video.role == "real" and video.quantiser is not None]
+    copies = [video for video in videos if video.role == "distorted" and not video.label]
+    if not own or not copies:
+        return {}
+    full_until = round(max(own), 2)
+    fades = {}
+    for name in FADING:
+        levels = {
+            video.file: np.mean([np.mean(t.logits[name]) for t in video.tracks if t.logits.get(name)]) for video in copies if name in names
+        }
+        pairs = [
+            (max(0.0, video.quantiser - full_until), levels[video.file] - levels[video.file.split(DISTORTED)[0] + DISTORTED + UNDISTORTED])
+            for video in copies
+            if video.file in levels and video.quantiser is not None
+        ]
+        steps, gains = (np.array([pair[k] for pair in pairs], np.float64) for k in (0, 1))
+        known = np.isfinite(gains)
+        if known.any() and steps[known].any():
+            drift = float((steps[known] * gains[known]).sum() / (steps[known] ** 2).sum())
+            fades[name] = Fade(full_until=full_until, none_from=round(full_until + FADE_STEPS, 2), drift=round(drift, 4))
+    return fades
 
 
 def fit_beta(track_scores: ArrayLike) -> float:
@@ -177,7 +214,12 @@ def set_document(
         "name": name,
         "bundles": [dict(bundle) for bundle in bundles],
         "optional": list(optional),
-        "fusion": {"kind": fusion.kind, "offsets": dict(fusion.offsets), "weights": dict(fusion.weights)},
+        "fusion": {
+            "kind": fusion.kind,
+            "offsets": dict(fusion.offsets),
+            "weights": dict(fusion.weights),
+            "fades": {name: asdict(fade) for name, fade in fusion.fades.items()},
+        },
         **calibration.document(),
         **(limits.document() if limits is not None else {}),
         "protocol": {

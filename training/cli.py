@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -172,7 +173,7 @@ def calibrate(
     from detect_core.calibration import load_bundle_set
     from detect_core.self_test import golden_document, golden_path
 
-    from .calibrate import DEFAULT_SHARES, fit_fusion, set_document
+    from .calibrate import DEFAULT_SHARES, fit_fades, fit_fusion, set_document
     from .calibrate import calibrate as fit
     from .limits import fit_limits
 
@@ -180,7 +181,7 @@ def calibrate(
     others = [load_bundle(beside)] if beside is not None else []
     scored = _scores(scores, videos, members, folds, faces, others=others)
     wanted = {**{b.name: DEFAULT_SHARES.get(b.name, 1.0) for b in members}, **json.loads(shares)}
-    fusion = fit_fusion([video for video in scored if video.role in ("real", "twin")], wanted)
+    fusion = replace(fit_fusion([video for video in scored if video.role in ("real", "twin")], wanted), fades=fit_fades(scored, wanted))
     reals = [video for video in scored if video.role in ("real", "twin", "still_real")]
     fakes = [video for video in scored if video.role in ("fake", "simulated", "still_fake")]
     fitted = fit(reals, fakes, fusion=fusion, headroom=headroom)

@@ -25,6 +25,8 @@ CLEAR_MARGIN: Final = 0.05
 """Between the quietest first look of a flagged video and the score that lets a video go."""
 MAX_FPR_RATIO: Final = 2.0
 """A distortion that raises the share of flagged reals by more is beyond what is known."""
+LEAST_HEARD: Final = 0.2
+"""Share of a fading detector that a video must leave for "nothing found" to be said."""
 _KNOWN_QUANTILE: Final = 0.99
 _RIDGE: Final = 1e-3
 
@@ -69,6 +71,7 @@ class Limits:
 
 def decision_of(video: VideoLogits, calibration: VideoCalibration) -> Decision:
     """What screening would decide about these scores, a second opinion on re-compressed crops left out."""
+    calibration = calibration.under(video.quantiser)
     windows = []
     for number, track in enumerate(video.tracks):
         window = best_window([calibration.fusion.fuse(row) for row in _rows(track)], track.weights, track_id=number)
@@ -123,7 +126,7 @@ def fit_limits(videos: Sequence[VideoLogits], calibration: VideoCalibration) -> 
 def first_look(video: VideoLogits, calibration: VideoCalibration) -> float | None:
     """The highest P(fake) of any crop of a first look; None where a track is too short for one."""
     rows = [row for track in video.tracks for row in _rows(track, first=True)]
-    return loudest_crop(rows, calibration) if rows and all(track.first_look for track in video.tracks) else None
+    return loudest_crop(rows, calibration.under(video.quantiser)) if rows and all(track.first_look for track in video.tracks) else None
 
 
 def _fit_domain(reals: Sequence[VideoLogits]) -> Domain:
@@ -140,8 +143,9 @@ def _fit_domain(reals: Sequence[VideoLogits]) -> Domain:
 def _fit_disagreement(videos: Sequence[VideoLogits], calibration: VideoCalibration) -> float:
     spreads = []
     for video in videos:
+        fusion = calibration.fusion.under(video.quantiser)
         for track in video.tracks:
-            window = best_window([calibration.fusion.fuse(row) for row in _rows(track)], track.weights)
+            window = best_window([fusion.fuse(row) for row in _rows(track)], track.weights)
             if window is not None:
                 spreads.append(float(np.std(list(mean_logits(_rows(track), window).values()))))
     # the detectors know different kinds of fakes and disagree by trade: only more than any held-out video showed is doubt
@@ -149,7 +153,10 @@ def _fit_disagreement(videos: Sequence[VideoLogits], calibration: VideoCalibrati
 
 
 def _fit_quantiser(reals: Sequence[VideoLogits], distorted: Sequence[VideoLogits], calibration: VideoCalibration) -> float | None:
-    """What all but one in a hundred known pictures stay below; copies count that flag no more than twice as many reals."""
+    """What all but one in a hundred known pictures stay below; copies count that flag no more than twice as many reals.
+
+    Where a fading detector is hardly heard, "nothing found" would say nothing: no limit lies beyond.
+    """
     copies: dict[str, list[VideoLogits]] = {}
     for video in distorted:
         if video.label == 0:
@@ -159,7 +166,9 @@ def _fit_quantiser(reals: Sequence[VideoLogits], distorted: Sequence[VideoLogits
         before = max(_flagged_share(copies[UNDISTORTED], calibration), 1 / len(copies[UNDISTORTED]))
         known += [v for videos in copies.values() if _flagged_share(videos, calibration) <= MAX_FPR_RATIO * before for v in videos]
     quantisers = [video.quantiser for video in known if video.quantiser is not None]
-    return float(np.quantile(quantisers, _KNOWN_QUANTILE)) if quantisers else None
+    fades = calibration.fusion.fades.values()
+    hardly_heard = [fade.none_from - LEAST_HEARD * (fade.none_from - fade.full_until) for fade in fades]
+    return min([float(np.quantile(quantisers, _KNOWN_QUANTILE)), *hardly_heard]) if quantisers else None
 
 
 def _flagged_share(videos: Sequence[VideoLogits], calibration: VideoCalibration) -> float:

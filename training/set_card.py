@@ -70,6 +70,12 @@ def _abstentions(bundle_set: BundleSet) -> list[str]:
         said.append(
             f"So do faces further than {c.domain.limit:.1f} (Mahalanobis) from all real faces of the calibration in light, colour and detail."
         )
+    if c.fusion.fades:
+        fade = next(iter(c.fusion.fades.values()))
+        said.append(
+            f"Compression takes the ground from {' and '.join(c.fusion.fades)}: from a mean H.264 quantiser of {fade.full_until:.1f} on their scores "
+            f"are corrected for what it adds to reals, and count less and less up to {fade.none_from:.1f}, where they are not heard at all."
+        )
     if c.max_quantiser is not None:
         said.append(
             f"Below {c.t_fake:.3f} nothing is claimed about H.264 whose key pictures have a mean quantiser above {c.max_quantiser:.1f}."

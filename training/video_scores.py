@@ -99,6 +99,7 @@ class VideoLogits:
 
     def track_scores(self, fusion: Fusion, *, only: str | None = None) -> list[float]:
         """Best window of every track that is long enough; of one detector's logits when `only` names it."""
+        fusion = fusion.under(self.quantiser)
         scores = []
         for track in self.tracks:
             names = [name for name in track.logits if only in (None, name)]

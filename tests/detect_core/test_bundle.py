@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detect_core.bundle import SHIPPED_ROOT, Bundle, CropSpec, load_bundle, load_net, save_bundle
-from detect_core.calibration import DEFAULT_SET, load_bundle_set
+from detect_core.calibration import DEFAULT_SET, Fade, load_bundle_set
 from detect_core.errors import BundleIntegrityError, BundleMismatchError, BundleNotFoundError
 from detect_core.nets import build_net
 
@@ -116,12 +116,21 @@ def test_a_set_lists_what_is_not_loaded(bundle: Bundle, tmp_path: Path) -> None:
     assert loaded.missing == ("xception",)
 
 
+def test_a_set_says_how_its_detectors_fade(bundle: Bundle, tmp_path: Path) -> None:
+    fade = {"full_until": 26.0, "none_from": 36.0, "drift": 0.2}
+    fusion = {"kind": "evidence_sum", "weights": {"blend": 1.0}, "fades": {"blend": fade}}
+    calibration = load_bundle_set(write_set(tmp_path, bundle, fusion=fusion)).calibration
+    assert calibration.fusion.fades == {"blend": Fade(**fade)}
+    assert calibration.under(36.0).fusion.fuse({"blend": 5.0}) == 0.0
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"thresholds": {"t_review": 0.9, "t_fake": 0.5}},
         {"platt": {"a": -1, "c": 0}},
         {"fusion": {"kind": "vote"}},
+        {"fusion": {"kind": "evidence_sum", "fades": {"blend": {"full_until": 26}}}},
         {"schema": "bundle_set/2"},
         {"bundles": 3},
     ],

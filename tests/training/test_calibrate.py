@@ -1,6 +1,7 @@
 """Calibration on made-up scores: order kept, reals safe, document readable by the worker's own loader."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from detect_core.bundle import CropSpec, save_bundle
 from detect_core.calibration import Fusion, load_bundle_set
 from detect_core.nets import build_net
-from training.calibrate import calibrate, fit_beta, fit_platt, set_document, video_scores
+from training.calibrate import calibrate, fit_beta, fit_fades, fit_platt, set_document, video_scores
 from training.errors import DataError
-from training.video_scores import TrackLogits, VideoLogits, load_scores, save_scores
+from training.video_scores import DISTORTED, UNDISTORTED, TrackLogits, VideoLogits, load_scores, save_scores
 
 FUSION = Fusion(kind="max", offsets={"blend": 0.0}, weights={})
 
@@ -106,3 +107,32 @@ def test_scores_of_other_bundles_are_refused(tmp_path):
         load_scores(tmp_path / "s.jsonl", hashes={"blend": "b"})
     with pytest.raises(DataError, match="not a list of video scores"):
         load_scores(tmp_path / "missing.jsonl", hashes={})
+
+
+def test_the_drift_that_compression_adds_is_fitted_on_pairs_and_taken_back():
+    rng = np.random.default_rng(3)
+    reals = [replace(video(rng.normal(-2, 1), name=f"r{i}", rng=rng), quantiser=20.0 + i % 6) for i in range(30)]
+    copies = []
+    for real in reals:
+        level = float(np.mean(real.tracks[0].logits["blend"]))
+        for name, quantiser, gain in ((UNDISTORTED, None, 0.0), ("mild", 24.0, 0.0), ("hard", 33.0, 8.0 * 0.3)):
+            copies.append(replace(video(level + gain, name=f"{real.file}{DISTORTED}{name}", rng=rng), quantiser=quantiser))
+
+    fades = fit_fades([*reals, *copies], ["blend", "temporal"])
+
+    assert set(fades) == {"blend"}, "a detector of whole tracks does not fade"
+    assert (fades["blend"].full_until, fades["blend"].none_from) == (25.0, 35.0)
+    assert fades["blend"].drift == pytest.approx(0.3, abs=0.05)
+    assert fit_fades(reals, ["blend"]) == {}
+    scores = [
+        np.mean(
+            [
+                z
+                for v in copies
+                if v.file.endswith(name)
+                for z in v.track_scores(Fusion("evidence_sum", {"blend": 3.0}, {"blend": 1.0}, fades))
+            ]
+        )
+        for name in ("mild", "hard")
+    ]
+    assert scores[1] == pytest.approx(0.2 * scores[0], abs=0.4), "eight of ten steps: a fifth is heard, and nothing of the drift"
