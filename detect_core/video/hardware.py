@@ -80,7 +80,7 @@ def open_device(kind: HardwareDecode) -> Device:
     """
     try:
         ctypes.CDLL("libnvcuvid.so.1")  # FFmpeg would load it with the first decoder: too late
-        wish = HWAccel(kind, options={"primary_ctx": "1"})
+        wish = HWAccel(kind, allow_software_fallback=True, options={"primary_ctx": "1"})
         device = Device(wish=wish, held=wish.create(av.codec.Codec("h264", "r")), clip=_made_clip())
     except (OSError, RuntimeError, NotImplementedError, ValueError) as err:
         raise HardwareDecodeError(f"no {kind} decoder could be opened ({type(err).__name__}: {err}); check driver and container") from err

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..errors import HardwareDecodeError
-from ..options import HardwareDecode
+from ..options import DecodeLimits, HardwareDecode
 from . import sandbox
 
 _PROBE_BYTES: Final = 256 * 1024**2
@@ -93,13 +93,15 @@ def main() -> None:
         "network": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close(),
         "new_process": _fork,
         "signal_parent": lambda: os.kill(parent, 0),
-        "take_memory": lambda: bytearray(2 * _PROBE_BYTES),
+        "take_memory": lambda: bytearray(2 * memory_bytes),
     }
     no_device: str | None = None
     if sys.argv[1] == "off":
-        state = sandbox.enter(memory_bytes=_PROBE_BYTES, cpu_seconds=5)
+        memory_bytes = _PROBE_BYTES
+        state = sandbox.enter(memory_bytes=memory_bytes, cpu_seconds=5)
     else:
-        state, no_device = _enter_with_card(sys.argv[1])
+        memory_bytes = DecodeLimits().memory_bytes  # as a decode child has: a driver maps much
+        state, no_device = _enter_with_card(sys.argv[1], memory_bytes=memory_bytes)
     refused = {act: _fails(attempt) for act, attempt in acts.items()}
     if not refused["write_file"]:
         os.unlink(name)  # noqa: PTH108 - as above
@@ -107,10 +109,10 @@ def main() -> None:
     os._exit(0)
 
 
-def _enter_with_card(kind: Any) -> tuple[sandbox.SandboxState, str]:
+def _enter_with_card(kind: Any, *, memory_bytes: int) -> tuple[sandbox.SandboxState, str]:
     from . import hardware  # the decoder's libraries: not for the usual probe
 
-    state, device, reason = hardware.close_in(kind, memory_bytes=_PROBE_BYTES, cpu_seconds=5)
+    state, device, reason = hardware.close_in(kind, memory_bytes=memory_bytes, cpu_seconds=5)
     if device is not None:
         try:
             hardware.prove(device)  # once more, closed in
