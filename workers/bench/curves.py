@@ -15,7 +15,7 @@ from detect_core.pipeline import Screener
 
 from .clips import loop_clip, make_clip
 from .measure import Bench
-from .peers import NUM_FRAMES, ran, screen
+from .peers import NUM_FRAMES, ran, screen, whole_look
 
 _LENGTHS: Final = {"10 s": 1, "30 s": 3, "2 min": 12, "10 min": 60, "2 h": 720}
 """Copies of a ten-second clip."""
@@ -27,7 +27,8 @@ def by_length(bench: Bench, default: Screener, place: Path, *, quick: bool) -> N
     base = make_clip(place, height_px=1080, seconds=10).path
     lengths = {name: copies for name, copies in _LENGTHS.items() if not quick or copies <= 60}
     clips = {name: base if copies == 1 else loop_clip(base, copies=copies) for name, copies in lengths.items()}
-    spent = bench.interleaved({name: partial(ran, default, clip) for name, clip in clips.items()}, warm=False)
+    with whole_look(default):
+        spent = bench.interleaved({name: partial(ran, default, clip) for name, clip in clips.items()}, warm=False)
     bench.detail["by_length"] = {name: each.as_json() for name, each in spent.items()}
     for name, each in spent.items():
         bench.row(f"1080p, {name}: {NUM_FRAMES} frames", each.wall_seconds, "s")
@@ -41,8 +42,10 @@ def by_faces(bench: Bench, default: Screener, place: Path, *, quick: bool) -> No
     """One face to twenty in the same picture."""
     bench.say("cost against faces ...")
     clips = {count: make_clip(place, height_px=1080, seconds=4, num_faces=count).path for count in ((1, 20) if quick else (1, 5, 20))}
-    spent = bench.interleaved({str(count): partial(ran, default, clip) for count, clip in clips.items()})
-    found = {str(count): screen(default, clip).sampling.num_faces / NUM_FRAMES for count, clip in clips.items()}
+    with whole_look(default):
+        spent = bench.interleaved({str(count): partial(ran, default, clip) for count, clip in clips.items()})
+        looked = {str(count): screen(default, clip).sampling for count, clip in clips.items()}
+    found = {count: sampling.num_faces / sampling.num_decoded for count, sampling in looked.items()}
     bench.detail["by_faces"] = {count: {**each.as_json(), "found_per_frame": found[count]} for count, each in spent.items()}
     for stage, goal in (("detect", 1.5), ("decode", 1.5)):
         times = spent["20"].stages[stage] / max(spent["1"].stages[stage], 1e-3)
@@ -55,7 +58,8 @@ def by_size(bench: Bench, default: Screener, place: Path) -> None:
     """480p to 1080p."""
     bench.say("cost against size ...")
     clips = {f"{height}p": make_clip(place, height_px=height, seconds=10).path for height in (480, 720, 1080)}
-    spent = bench.interleaved({name: partial(ran, default, clip) for name, clip in clips.items()})
+    with whole_look(default):
+        spent = bench.interleaved({name: partial(ran, default, clip) for name, clip in clips.items()})
     bench.detail["by_size"] = {name: each.as_json() for name, each in spent.items()}
     for name, each in spent.items():
         bench.row(f"{name}, 10 s: {NUM_FRAMES} frames", each.wall_seconds, "s")

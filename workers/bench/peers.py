@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +33,17 @@ MIN_FACE_PX: Final = 20.0
 def bench_options() -> ScreeningOptions:
     """Options of every measured screening."""
     return ScreeningOptions(num_frames=NUM_FRAMES, thumbnails=False)
+
+
+@contextmanager
+def whole_look(screener: Screener) -> Iterator[Screener]:
+    """The same screener without its first look, so that every clip gets all its frames whatever its score."""
+    before = screener.options
+    screener.options = replace(before, first_look=None)
+    try:
+        yield screener
+    finally:
+        screener.options = before
 
 
 def screen(screener: Screener, path: Path) -> Any:
