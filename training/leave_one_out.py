@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,8 +22,11 @@ from .loop import Batch, step_generator
 from .metrics import auc, tpr_at_fpr
 from .pairs import PairConfig, PairSource
 from .simulators.base import Reals, Simulator
+from .simulators.classical_swap import ClassicalSwap
 
-_DRAWN_TOGETHER = 32
+_DRAWN_TOGETHER: Final = 32
+NEVER_TAUGHT: Final[Simulator] = ClassicalSwap()
+"""Shown to every training, taught to none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

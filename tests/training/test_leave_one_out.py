@@ -13,9 +13,12 @@ from training_faces import make_pack
 
 from training.errors import ConfigError, DataError
 from training.evaluate import left_out_rows
-from training.face_pack import FacePack
+from training.face_pack import FacePack, concatenate
 from training.leave_one_out import Clips, PairPool, batch_of, clip_rows, clips_of, measure, pool_of
 from training.loop import step_generator
+from training.material import Material
+from training.recipe import Context, run_recipe
+from training.recipes import cross_generator, get_recipe
 from training.simulators.blends import SelfBlend
 from training.simulators.classical_swap import ClassicalSwap
 
@@ -102,3 +105,22 @@ def test_the_report_tells_protocol_e1_with_its_protocol_and_refuses_other_runs(t
     for folder in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(ConfigError, match="cross_generator"):
             left_out_rows(folder)
+
+
+def test_what_no_recipe_may_teach_is_shown_to_the_trainings_of_e1_and_in_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[set[str]] = []
+    monkeypatch.setattr(
+        cross_generator, "batch_of", lambda pools, *rest: taught.append({p.generator for p in pools}) or batch_of(pools, *rest)
+    )
+    packs = [make_pack(12, seed=1), make_pack(8, seed=2, split="valid", first_group=50)]
+    recipe = get_recipe("cross_generator")
+
+    run_recipe(recipe, Context(recipe.settings("smoke"), Material(concatenate(packs), "toy"), tmp_path))
+
+    matrix = json.loads((tmp_path / "matrix.json").read_text())
+    assert all("classical_swap" not in generators for generators in taught)
+    assert all("classical_swap" in columns for columns in matrix.values())
+    for left_out in set(matrix) - {cross_generator.NONE}:
+        assert set.union(*taught) - {left_out} in taught

@@ -17,13 +17,12 @@ from detect_core.nets import build_net
 from ..autogan_bank import default_bank, train_bank
 from ..errors import DataError
 from ..face_pack import FacePack, concatenate
-from ..leave_one_out import Cell, Clips, PairPool, batch_of, clip_rows, clips_of, measure, pool_of
+from ..leave_one_out import NEVER_TAUGHT, Cell, Clips, PairPool, batch_of, clip_rows, clips_of, measure, pool_of
 from ..loop import Batch, LoopConfig, train_supervised
 from ..plots import new_figure
 from ..recipe import Context, Outcome, Recipe
 from ..simulators.base import Simulator
 from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
-from ..simulators.classical_swap import ClassicalSwap
 
 NONE: Final = "nothing left out"
 
@@ -55,14 +54,13 @@ def run(context: Context) -> Outcome:
     train, held_out = context.material.reals("train"), _held_out(context)
     taught = _generators(train, context)
     rows = clip_rows(held_out, looks=s.looks)
-    unseen_by_all: Simulator = ClassicalSwap()
     pools = {
         name: pool_of(train, simulator, name=name, pairs=s.pairs_per_generator, size_px=s.size_px, seed=s.seed + 17 * k)
         for k, (name, simulator) in enumerate(taught.items())
     }
     clips = [
         clips_of(held_out, rows, simulator, name=name, size_px=s.size_px, seed=s.seed + 1009 + k)
-        for k, (name, simulator) in enumerate((taught | {unseen_by_all.family: unseen_by_all}).items())
+        for k, (name, simulator) in enumerate((taught | {NEVER_TAUGHT.family: NEVER_TAUGHT}).items())
     ]
     identity = f"cross_generator {train.sha256()} {held_out.sha256()}"
     matrix = {left_out: _train_and_measure(left_out, pools, clips, context, identity=identity) for left_out in (*taught, NONE)}
@@ -70,7 +68,7 @@ def run(context: Context) -> Outcome:
         json.dumps({row: {column: asdict(cell) for column, cell in cells.items()} for row, cells in matrix.items()}, indent=2) + "\n"
     )
     _draw(matrix, context)
-    unseen = {name: matrix[name][name] for name in taught} | {unseen_by_all.family: matrix[NONE][unseen_by_all.family]}
+    unseen = {name: matrix[name][name] for name in taught} | {NEVER_TAUGHT.family: matrix[NONE][NEVER_TAUGHT.family]}
     seen = [matrix[NONE][name].auc for name in taught]
     return Outcome(
         {
@@ -156,7 +154,7 @@ def _draw(matrix: dict[str, dict[str, Cell]], context: Context) -> None:
         shown = axes.imshow(values, vmin=0.3, vmax=1.0, cmap="viridis", aspect="auto")
         for i, row in enumerate(rows):
             for j, column in enumerate(columns):
-                is_unseen = column in (row, ClassicalSwap.family)
+                is_unseen = column in (row, NEVER_TAUGHT.family)
                 axes.text(
                     j, i, f"{values[i, j]:.2f}", ha="center", va="center",
                     color="white" if values[i, j] < 0.75 else "black", fontweight="bold" if is_unseen else "normal",
