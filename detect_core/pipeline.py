@@ -33,10 +33,10 @@ from .video.decode import CropRequest, DecodeSession
 from .video.keeper import keeper
 from .video.sample import POLICY as SAMPLING_POLICY
 
-_FIRST_WINDOW: Final = 1 + 2 * STRIDE
-_FIRST_LOOK_WINDOW: Final = 1 + STRIDE
-_WINDOW: Final = 2 * STRIDE
-"""Frames that are looked at together while the next are decoded; each window ends with a frame that is searched whole."""
+_FIRST_WINDOW: Final = 1 + STRIDE
+_WINDOW: Final = 5 * STRIDE
+"""Frames that are looked at together while the next are decoded: few at first, so that work begins early, then a batch of the face
+search. Each window but the last ends with a frame that is searched whole."""
 
 OnStage = Callable[[str, float, float], None]
 """(stage, wall seconds, cpu seconds of the calling thread) at the end of each stage."""
@@ -59,14 +59,6 @@ class _Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
             if self._on_stage is not None:
                 self._on_stage(name, spent, time.thread_time() - cpu)
-
-
-def _next_window(left: int) -> int:
-    """How many of the frames that are left are asked for next; each window but the last ends with a frame that is searched whole.
-
-    The windows get smaller: what is still to be searched and scored when decoding ends is what the caller waits for.
-    """
-    return _WINDOW if left > _FIRST_WINDOW else STRIDE if left > STRIDE else max(1, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +285,7 @@ class Screener:
         """Open the video and gather what there is to see."""
         with run.clock.stage("decode"):
             info = session.open(first_look=self.options.first_look if is_first else None)
-            frames, more = session.next_frames(_FIRST_LOOK_WINDOW if is_first else _FIRST_WINDOW)
+            frames, more = session.next_frames(_FIRST_WINDOW)
         self._gather(session, frames, more, run, num_frames=num_frames)
         return info
 
@@ -302,7 +294,8 @@ class Screener:
         waits: list[_Wait] = []
         while frames:
             if more:
-                session.ask_frames(_next_window((num_frames or self.options.num_frames) - len(run.look.frames) - len(frames)))
+                left = (num_frames or self.options.num_frames) - len(run.look.frames) - len(frames)
+                session.ask_frames(left if 0 < left <= _WINDOW + 1 else _WINDOW)
             with run.clock.stage("detect"):
                 boxes = self._find_faces(frames, run)
             following: list[Frame] = []
