@@ -74,9 +74,9 @@ def decode_wanted(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield `(seconds since the first frame, frame)` of the sampled frames, in display order.
 
-    The container that was `opened` and indexed is closed at the end, or before where the video is read again.
-    Only the planned packets reach the decoder; with a `first_look` about so many of the sampled frames are decoded. A stream without usable timestamps is decoded from start to end and
-    sampled by frame number.
+    The container that was `opened` and indexed is closed at the end, or before where the video is read again. Only the
+    planned packets reach the decoder; with a `first_look` about so many of the sampled frames are decoded. A stream
+    without usable timestamps is decoded from start to end and sampled by frame number.
 
     Raises:
         ResolutionTooLargeError: a decoded picture is larger than the limit.
