@@ -19,7 +19,7 @@ from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
 from .detectors import PrecisionWish, is_track_bundle
 from .detectors.runtime import SCORE_TOLERANCE
 from .engine import Engine
-from .errors import BundleMismatchError
+from .errors import BundleMismatchError, DecodeDoubtError
 from .explain import crop_request
 from .faces.detect import FaceDetector, boxes_in_full_size
 from .faces.sparse import STRIDE
@@ -71,8 +71,13 @@ class _Run:
     cancel: threading.Event | None
     share: Share = field(default_factory=Share)
     """Its part of the device, over all its looks."""
+    decode_threads: int = 1
     cpu_before: float = 0.0
     """CPU seconds of decoding that an earlier look at the same video cost."""
+
+
+def _session(file: BinaryIO, options: ScreeningOptions, run: _Run) -> DecodeSession:
+    return DecodeSession(file, options=options, cancel=run.cancel, threads=run.decode_threads)
 
 
 _Wait = tuple[list[tuple[int, int]], str, Callable[[], NDArray[np.float32]]]
@@ -93,6 +98,7 @@ class Screener:
         face_detector: FaceDetector | None = None,
         shadow: BundleSet | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
+        decode_threads: int = 1,
     ) -> None:
         """Load the models and start the decode nursery.
 
@@ -106,6 +112,8 @@ class Screener:
             face_detector: another face detector than MTCNN.
             shadow: a second set that scores the same crops; its opinion is added to the verdict's `extra`, it never decides.
             on_batch: called after every batch, for metrics.
+            decode_threads: of one video's decoder. More than one shortens the wait where cores would idle, for some more
+                CPU time; a file that is not sound is decoded again in one.
 
         Raises:
             BundleError: weights are missing, changed or do not fit each other.
@@ -117,6 +125,7 @@ class Screener:
         self.bundle_set = bundle_set
         self.options = options or ScreeningOptions()
         self.device = device
+        self.decode_threads = decode_threads
         self.shadow = shadow
         self._scored = with_shadow(bundle_set, shadow).bundles
         self.engine = Engine(
@@ -141,6 +150,7 @@ class Screener:
         face_detector: FaceDetector | None = None,
         shadow: Path | str | None = None,
         on_batch: Callable[[BatchReport], None] | None = None,
+        decode_threads: int = 1,
     ) -> Self:
         """Load a bundle set from disk and start; arguments as for the class.
 
@@ -156,6 +166,7 @@ class Screener:
             face_detector=face_detector,
             shadow=load_bundle_set(shadow) if shadow is not None else None,
             on_batch=on_batch,
+            decode_threads=decode_threads,
         )
 
     def close(self) -> None:
@@ -188,13 +199,19 @@ class Screener:
             ScreeningCancelled: `cancel` was set.
         """
         deadline = time.monotonic() + (deadline_seconds or self.options.total_seconds)
-        run = _Run(look=Look(), clock=_Clock(on_stage), deadline=deadline, cancel=cancel)
+        run = _Run(look=Look(), clock=_Clock(on_stage), deadline=deadline, cancel=cancel, decode_threads=self.decode_threads)
+        try:
+            return self._screen(file, run)
+        except DecodeDoubtError:
+            return self._screen(file, replace(run, look=Look(), decode_threads=1))
+
+    def _screen(self, file: BinaryIO, run: _Run) -> Verdict:
         if self._clear is not None:
             early, seconds = self._first_look(file, run, clear=self._clear)
             if early is not None:
                 return early
             run = replace(run, cpu_before=seconds)
-        with DecodeSession(file, options=self.options, cancel=cancel) as session:
+        with _session(file, self.options, run) as session:
             info = self._look_at(session, run)
             verdict = self._verdict(session, info, run)
         if verdict.verdict != "suspicious" or not self._may_look_again(info):
@@ -241,7 +258,7 @@ class Screener:
         """Several looks at other frames of an undecided video, each judged as calibrated; the middle one counts."""
         num_looks = self.options.num_looks_undecided
         more = replace(self.options, num_frames=num_looks * self.options.num_frames, first_look=None)
-        with DecodeSession(file, options=more, cancel=run.cancel) as session:
+        with _session(file, more, run) as session:
             info = self._look_at(session, run, num_frames=more.num_frames)
             looks = [replace(run, look=run.look.part(k, num_looks)) for k in range(num_looks)]
             sampling = f"{SAMPLING_POLICY}+{num_looks}_looks/1"
@@ -270,7 +287,7 @@ class Screener:
         frames) holds at least one frame of a first look of a quarter of them.
         """
         first = replace(run, look=Look())
-        with DecodeSession(file, options=self.options, cancel=run.cancel) as session:
+        with _session(file, self.options, run) as session:
             info = self._look_at(session, first, num_frames=self.options.first_look, is_first=True)
             scored = self._score(first)
             verdict = self._judge(
@@ -285,7 +302,9 @@ class Screener:
         """Open the video and gather what there is to see."""
         with run.clock.stage("decode"):
             info = session.open(first_look=self.options.first_look if is_first else None)
-            frames, more = session.next_frames(_FIRST_WINDOW)
+            # in threads the few frames of a first look come soon enough to be searched in one batch
+            at_once = self.options.first_look if is_first and run.decode_threads > 1 else None
+            frames, more = session.next_frames(at_once or _FIRST_WINDOW)
         self._gather(session, frames, more, run, num_frames=num_frames)
         return info
 

@@ -69,7 +69,7 @@ def scan(
         raise typer.BadParameter(f"no video in {', '.join(str(path) for path in files)}; name the files themselves, or another folder")
     keep_freed_memory()
     settings = _settings("scan", bundle_set=bundles, device=device, log_level="error")
-    raise typer.Exit(run_scan(found, as_json=as_json, load=lambda: load_screener(settings, Metrics())))
+    raise typer.Exit(run_scan(found, as_json=as_json, load=lambda: load_screener(settings, Metrics(), alone=True)))
 
 
 @app.command()

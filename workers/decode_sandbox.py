@@ -24,7 +24,7 @@ def usable_hardware(settings: Settings) -> HardwareDecode:
 def _report(settings: Settings) -> SandboxReport:
     """Of the sandbox that decoders get: the weaker one only where the card is used."""
     usable = usable_hardware(settings)
-    return probe_sandbox() if usable == "off" else probe_sandbox(usable)
+    return probe_sandbox(threads=settings.decode_threads) if usable == "off" else probe_sandbox(usable)
 
 
 def sandbox_facts(settings: Settings) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new)
 
 
-def _look(sampling: SamplingPart) -> dict[str, int]:
+def _look(sampling: SamplingPart) -> dict[str, Any]:
     """How often the screening looked; a first look was a part of the usual one, and says its own number only."""
     return {} if "+first_look/" in sampling.policy else {"num_frames": sampling.requested}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,19 @@ def load_checked_screener(settings: Settings, metrics: Metrics, *, on_failure: C
     return screener
 
 
-def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32) -> pipeline.Screener:
+def idle_cores() -> int:
+    """Threads for the only decoder on this machine; beyond a few its other work is what takes the time."""
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32, alone: bool = False) -> pipeline.Screener:
     """Load the bundle set on the worker's device and warm it up.
+
+    Args:
+        settings: all settings.
+        metrics: told of every batch.
+        num_frames: looks at a video.
+        alone: one video is screened at a time, so its decoder may take the cores that would idle.
 
     Raises:
         BundleError: a bundle is missing, changed or does not fit; the worker must not start.
@@ -76,6 +88,7 @@ def load_screener(settings: Settings, metrics: Metrics, *, num_frames: int = 32)
         shadow=settings.shadow_bundle_set,
         face_detector=YunetFaceDetector(settings.face_model) if settings.face_model is not None else None,
         on_batch=on_batch,
+        decode_threads=settings.decode_threads or (idle_cores() if alone else 1),
     )
     loaded = screener.bundle_set
     for bundle in loaded.bundles:

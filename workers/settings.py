@@ -101,6 +101,12 @@ class Settings(BaseSettings):
         "off",
         description="Decode on the graphics card where it proves itself at start, else in software; its driver needs a weaker decode sandbox",
     )
+    decode_threads: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Threads of one decoder; 0 = one, and in `veriframe scan`, where a video is alone, one per core up to four",
+    )
     renew_deliveries: bool = Field(True, description="Renew broker deliveries of running videos (saves needless copies)")
 
     # ingest and janitor

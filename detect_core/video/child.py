@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from ..errors import DecoderCrashError, DecodeResourceError, DetectCoreError, ResolutionTooSmallError, UndecodableError
 from ..options import DecodeLimits
 from . import picture, wire
+from .doubt import without_doubt
 from .foreign_file import ForeignFile
 from .hardware import Device, decode_with_fallback
 from .probe import index_packets, open_container, refuse_still
 from .sandbox import SandboxState
-from .stream import DecodeTally, decode_wanted
+from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
 
 
 class DecodeChild:
@@ -91,13 +92,15 @@ class DecodeChild:
             limits=limits,
             tally=self._tally,
         )
+        threads = int(message["threads"])
         if self._device is not None:
             self._frames = decode_with_fallback(
                 lambda hwaccel: decode(hwaccel=hwaccel), self._device, codec=facts["codec"], tally=self._tally
             )
         else:
             self._tally.hardware = "" if limits.hardware_decode == "off" else "unavailable"
-            self._frames = decode()
+            in_threads = threads > 1 and self._state.threads and bool(index.packets) and facts["codec"] in EXACT_IN_THREADS
+            self._frames = without_doubt(decode(threads=threads), tally=self._tally) if in_threads else decode()
         self._carry = next(self._frames, None)
         if self._carry is None:
             raise UndecodableError("not one picture came out of the decoder; upload the original file")

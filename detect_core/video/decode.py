@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .. import errors
 from ..errors import (
+    DecodeDoubtError,
     DecodeProtocolError,
     DecoderCrashError,
     DecodeResourceError,
@@ -66,6 +67,7 @@ class DecodeSession:
         options: ScreeningOptions,
         cancel: threading.Event | None = None,
         nursery: NurseryKeeper | None = None,
+        threads: int = 1,
     ) -> None:
         """Start a child for `file`.
 
@@ -74,6 +76,8 @@ class DecodeSession:
             options: sampling and limits.
             cancel: checked ten times a second while waiting.
             nursery: where children come from; the process-wide one by default.
+            threads: of the decoder, for codecs that are exact in several and where the sandbox can let threads and no
+                processes be started. With more than one every method may raise `DecodeDoubtError`: start anew with one.
 
         Raises:
             EmptyInputError: the file holds no bytes.
@@ -87,6 +91,7 @@ class DecodeSession:
             raise FileTooLargeError(f"the file holds {size} bytes, the limit is {limits.file_bytes}; upload a smaller rendition")
         self._options = options
         self._cancel = cancel
+        self._threads = threads
         self._spent_seconds = 0.0
         self.sandbox: dict[str, Any] = {}
         self.num_packets_decoded = 0
@@ -100,7 +105,7 @@ class DecodeSession:
             # without the seals a hostile child could shrink the file and kill the worker with SIGBUS
             fcntl.fcntl(shm_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._shm = mmap.mmap(shm_fd, SHARED_BYTES, prot=mmap.PROT_READ)
-            self._child: ChildHandle = (nursery or keeper()).spawn(video_fd=file.fileno(), shm_fd=shm_fd, limits=limits)
+            self._child: ChildHandle = (nursery or keeper()).spawn(video_fd=file.fileno(), shm_fd=shm_fd, limits=limits, threads=threads)
         finally:
             os.close(shm_fd)
 
@@ -132,6 +137,7 @@ class DecodeSession:
                 "limits": asdict(self._options.decode),
                 "num_frames": self._options.num_frames,
                 "first_look": first_look,
+                "threads": self._threads,
                 "within_seconds": self._options.within_seconds,
                 "small_long_side_px": self._options.small_long_side_px,
             }
@@ -260,7 +266,10 @@ class DecodeSession:
         answer, _ = received
         if answer.get("ok") is True:
             return answer
-        raise _named_error(answer)
+        error = _named_error(answer)
+        if isinstance(error, DecodeDoubtError) and self._threads == 1:
+            raise self._protocol_error("it doubts what one thread decoded")
+        raise error
 
     @contextmanager
     def _conversation(self, started: float) -> Iterator[None]:

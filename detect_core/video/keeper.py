@@ -73,7 +73,7 @@ class NurseryKeeper:
         with self._lock:
             self._ensure()
 
-    def spawn(self, *, video_fd: int, shm_fd: int, limits: DecodeLimits) -> ChildHandle:
+    def spawn(self, *, video_fd: int, shm_fd: int, limits: DecodeLimits, threads: int = 1) -> ChildHandle:
         """Fork a decode child that holds copies of the two descriptors.
 
         Raises:
@@ -86,6 +86,7 @@ class NurseryKeeper:
             "ticket": ticket,
             "memory_bytes": limits.memory_bytes,
             "cpu_seconds": limits.cpu_seconds,
+            "threads": threads,
             "hardware_decode": limits.hardware_decode,
         }
         with self._lock:
@@ -119,6 +120,7 @@ class NurseryKeeper:
             return self._control
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment["MALLOC_ARENA_MAX"] = "1"  # an arena for each thread would take from the address space that a decoder may have
         self._process = subprocess.Popen(
             [sys.executable, "-I", *self._program, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),

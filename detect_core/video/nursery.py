@@ -116,7 +116,7 @@ def _become_child(control: socket.socket, message: dict[str, Any], fds: list[int
     memory_bytes, cpu_seconds = int(message["memory_bytes"]), int(message["cpu_seconds"])
     device: hardware.Device | None = None
     if message["hardware_decode"] == "off":
-        state = sandbox.enter(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
+        state = sandbox.enter(memory_bytes=memory_bytes, cpu_seconds=cpu_seconds, threads=int(message["threads"]) > 1)
     else:  # here and not in the nursery: a driver does not survive a fork
         state, device, _ = hardware.close_in(message["hardware_decode"], memory_bytes=memory_bytes, cpu_seconds=cpu_seconds)
     try:

@@ -86,6 +86,8 @@ _DRIVER_SYSCALLS: Final[dict[str, tuple[int, int]]] = {
     "pipe2": (293, 59),
 }
 """What a graphics driver needs beside `ioctl` and new threads, which the filter looks at more closely."""
+_THREAD_SYSCALLS: Final[dict[str, tuple[int, int]]] = {"set_robust_list": _DRIVER_SYSCALLS["set_robust_list"]}
+"""What the C library calls in a new thread."""
 _DRIVER_READS: Final = (
     "/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/proc/self", "/proc/driver", "/proc/devices", "/proc/modules", "/proc/cpuinfo",
     "/proc/meminfo", "/sys/bus/pci", "/sys/devices", "/sys/module",
@@ -101,6 +103,8 @@ _IOCTL: Final = (16, 29)
 _CLONE: Final = (56, 220)
 _CLONE3: Final = (435, 435)
 _CLONE_THREAD: Final = 0x10000
+_CLONE_AS_PTHREAD: Final = 0x7D0F00
+"""Every flag that `pthread_create` of glibc or musl sets; none of them makes a namespace."""
 _ENOSYS: Final = 38
 _NVIDIA_IOCTLS: Final = (0x0000, 0x4600)
 """Second byte of the driver's request numbers: nvidia-uvm has plain small ones, the others carry an 'F'."""
@@ -116,6 +120,8 @@ class SandboxState:
     seccomp: bool
     landlock_abi: int
     """0 when the kernel has no Landlock."""
+    threads: bool = False
+    """Whether it may start threads; processes never."""
     opened_for: str = ""
     """What the sandbox was weakened for; empty for the usual one."""
 
@@ -152,12 +158,15 @@ def admit_driver(files: Sequence[str]) -> bool:
     return _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and _landlock(files) > 0
 
 
-def enter(*, memory_bytes: int, cpu_seconds: int, driver: DriverUse = "none", driver_files: Sequence[str] = ()) -> SandboxState:
+def enter(
+    *, memory_bytes: int, cpu_seconds: int, threads: bool = False, driver: DriverUse = "none", driver_files: Sequence[str] = ()
+) -> SandboxState:
     """Give up everything that is not needed. Irreversible; call in the child, before any foreign byte is read.
 
     Args:
         memory_bytes: address space on top of what the process has mapped already.
         cpu_seconds: CPU time; SIGXCPU, then SIGKILL two seconds later.
+        threads: let it start threads, if the filter that keeps processes out can be laid.
         driver: whether a graphics driver was loaded after `admit_driver`. `in_use`: it may be asked, may start threads and
             open its files, a weaker sandbox; `gave_up`: the usual one, laid over threads that it may have left.
         driver_files: as for `admit_driver`, when it is in use.
@@ -170,18 +179,22 @@ def enter(*, memory_bytes: int, cpu_seconds: int, driver: DriverUse = "none", dr
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if driver != "in_use":
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # beside seccomp: the kernel ignores it for root
+        if not threads:  # which count as processes
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # beside seccomp: the kernel ignores it for root
     else:  # a driver holds dozens of descriptors, and its threads count as processes
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, 512))
     no_new_privileges = _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
     _LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     landlock_abi = _landlock(driver_files) if no_new_privileges else 0
-    seccomp = _seccomp(driver) if no_new_privileges else False
+    seccomp = _seccomp(driver, threads=threads) if no_new_privileges else False
+    if not seccomp and driver != "in_use":
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     return SandboxState(
         no_new_privileges=no_new_privileges,
         resource_limits=True,
         seccomp=seccomp,
         landlock_abi=landlock_abi,
+        threads=threads and seccomp,
         opened_for="graphics driver: its requests, threads and device files, reading of system libraries" if driver == "in_use" else "",
     )
 
@@ -225,9 +238,9 @@ def _driver_rules(driver_files: Sequence[str]) -> list[tuple[str, int]]:
     ]
 
 
-def _seccomp(driver: DriverUse = "none") -> bool:
+def _seccomp(driver: DriverUse = "none", *, threads: bool = False) -> bool:
     """Install the allow-list: any other system call fails with EPERM, a foreign architecture kills."""
-    program = _program(for_driver=driver == "in_use")
+    program = _program(for_driver=driver == "in_use", threads=threads)
     if program is None:
         return False
     code = ctypes.create_string_buffer(program)
@@ -238,29 +251,34 @@ def _seccomp(driver: DriverUse = "none") -> bool:
     return bool(_LIBC.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.create_string_buffer(descriptor), 0, 0) == 0)
 
 
-def _program(*, for_driver: bool = False) -> bytes | None:
+def _program(*, for_driver: bool = False, threads: bool = False) -> bytes | None:
     """The filter in BPF; None for a processor whose numbers are not known here."""
     known = _ARCHITECTURES.get(platform.machine())
     if known is None:
         return None
     column, audit_arch = known
-    rows = [*_ALLOWED_SYSCALLS.values(), *(_DRIVER_SYSCALLS.values() if for_driver else ())]
+    more = _DRIVER_SYSCALLS if for_driver else _THREAD_SYSCALLS if threads else {}
+    rows = [*_ALLOWED_SYSCALLS.values(), *more.values()]
     numbers = sorted({number for row in rows if (number := row[column]) is not None})
     instruction = _INSTRUCTION
     load, jump_equal, give = 0x20, 0x15, 0x06
     allow, refuse, kill = 0x7FFF0000, 0x00050000 | _EPERM, 0x80000000
     program = [instruction.pack(load, 0, 0, 4), instruction.pack(jump_equal, 1, 0, audit_arch), instruction.pack(give, 0, 0, kill)]
     program.append(instruction.pack(load, 0, 0, 0))
-    if for_driver:
-        take_and, jump_any, low_argument = 0x54, 0x45, (16, 24)
+    take_and, jump_any, low_argument = 0x54, 0x45, (16, 24)
+    if for_driver or threads:
         program += [
             instruction.pack(jump_equal, 0, 1, _CLONE3[column]),  # its flags lie in memory: libraries fall back to clone
             instruction.pack(give, 0, 0, 0x00050000 | _ENOSYS),
-            instruction.pack(jump_equal, 0, 4, _CLONE[column]),
+            instruction.pack(jump_equal, 0, 5, _CLONE[column]),
             instruction.pack(load, 0, 0, low_argument[0]),
+            instruction.pack(jump_any, 2, 0, ~_CLONE_AS_PTHREAD & 0xFFFFFFFF),
             instruction.pack(jump_any, 0, 1, _CLONE_THREAD),  # a thread, never a process
             instruction.pack(give, 0, 0, allow),
             instruction.pack(give, 0, 0, refuse),
+        ]
+    if for_driver:
+        program += [
             instruction.pack(jump_equal, 0, 6, _IOCTL[column]),
             instruction.pack(load, 0, 0, low_argument[1]),
             instruction.pack(take_and, 0, 0, 0xFF00),

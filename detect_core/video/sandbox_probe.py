@@ -1,7 +1,7 @@
 """Does the decode sandbox really hold on this machine? A fresh process enters it and tries what it must not be able to do.
 
 What a kernel offers and what a container allows differ: only the attempts tell. So it is with a graphics card: it opens one
-as a decode child would, enters the weaker sandbox and has a clip decoded there. Run as `python -m detect_core.video.sandbox_probe off`.
+as a decode child would, enters the weaker sandbox and has a clip decoded there. Run as `python -m detect_core.video.sandbox_probe off 1`.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class SandboxReport:
 
 
 @functools.cache
-def probe_sandbox(hardware_decode: HardwareDecode = "off") -> SandboxReport:
+def probe_sandbox(hardware_decode: HardwareDecode = "off", *, threads: int = 1) -> SandboxReport:
     """Try the sandbox in a process of its own; a tenth of a second, once per process and kind of decoding."""
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-m", "detect_core.video.sandbox_probe", hardware_decode],
+            [sys.executable, "-I", "-m", "detect_core.video.sandbox_probe", hardware_decode, str(threads)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_SECONDS,
@@ -98,7 +98,7 @@ def main() -> None:
     no_device: str | None = None
     if sys.argv[1] == "off":
         memory_bytes = _PROBE_BYTES
-        state = sandbox.enter(memory_bytes=memory_bytes, cpu_seconds=5)
+        state = sandbox.enter(memory_bytes=memory_bytes, cpu_seconds=5, threads=int(sys.argv[2]) > 1)
     else:
         memory_bytes = DecodeLimits().memory_bytes  # as a decode child has: a driver maps much
         state, no_device = _enter_with_card(sys.argv[1], memory_bytes=memory_bytes)

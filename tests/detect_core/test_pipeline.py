@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -134,6 +135,37 @@ def test_a_verdict_tells_how_its_video_was_decoded_when_a_card_was_asked_for(scr
     assert verdict.extra["hardware_decode"] in HARDWARE_OUTCOMES
     assert "hardware_decode" not in plain.extra
     assert (verdict.verdict, verdict.p_fake) == (plain.verdict, plain.p_fake)
+
+
+@pytest.mark.parametrize("first_look", [None, 8])
+def test_decoding_in_threads_changes_no_verdict(screener: Screener, portrait: Path, tmp_path: Path, first_look: int | None) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    content = bytearray(portrait.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 400] = bytes(400)
+    damaged.write_bytes(content)
+    options = replace(OPTIONS, first_look=first_look)
+    alone, threaded = Screener(screener.bundle_set, options=options), Screener(screener.bundle_set, options=options, decode_threads=3)
+    asked = count_doubts(threaded)
+
+    for clip, doubts in ((portrait, 0), (damaged, 1)):
+        expected, found = judge(alone, clip), judge(threaded, clip)
+        assert (found.verdict, found.p_fake, found.warnings) == (expected.verdict, expected.p_fake, expected.warnings)
+        assert found.tracks == expected.tracks
+        assert len(asked) == doubts
+    alone.close()
+    threaded.close()
+
+
+def count_doubts(screener: Screener) -> list[str]:
+    """Filled with an entry whenever the screener goes on in one thread."""
+    asked, plain = [], screener._screen
+
+    def screen(file: BinaryIO, run: Any) -> Verdict:
+        asked.extend(["again"] if run.decode_threads == 1 else [])
+        return plain(file, run)
+
+    screener._screen = screen  # type: ignore[method-assign]
+    return asked
 
 
 def test_a_window_at_a_time_gives_the_same_verdict_as_all_at_once(screener: Screener, portrait: Path) -> None:

@@ -47,6 +47,7 @@ class World:
     folder: Path
     clip: Path
     hardware_decode: HardwareDecode = "off"
+    threads: int = 1
 
     @property
     def calls(self) -> list[object]:
@@ -67,21 +68,21 @@ class World:
     def decode(self, path: Path, *, wall_seconds: float = PATIENCE_SECONDS) -> int:
         """Decode one file; gives the number of frames. Raises `DetectCoreError`."""
         options = self.options(wall_seconds=wall_seconds)
-        with path.open("rb") as file, DecodeSession(file, options=options, nursery=self.nursery) as session:
+        with path.open("rb") as file, DecodeSession(file, options=options, nursery=self.nursery, threads=self.threads) as session:
             session.open()
             frames, _ = session.next_frames(4)
             return len(frames)
 
 
 @contextlib.contextmanager
-def open_world(hardware_decode: HardwareDecode = "off") -> Iterator[World]:
-    """A world of its own, in the usual sandbox or in the one beside a graphics driver."""
+def open_world(hardware_decode: HardwareDecode = "off", *, threads: int = 1) -> Iterator[World]:
+    """A world of its own, in the usual sandbox, in the one with threads, or in the one beside a graphics driver."""
     with tempfile.TemporaryDirectory() as folder, Canary() as canary:
         clip = Path(folder) / "clip.mp4"
         write_clip(clip, moving_pictures(10, size=(64, 64)))
         nursery = NurseryKeeper([str(_STUB), str(canary.file), str(canary.port)])
         try:
-            yield World(nursery, canary, Path(folder), clip, hardware_decode)
+            yield World(nursery, canary, Path(folder), clip, hardware_decode, threads)
         finally:
             nursery.close()
 

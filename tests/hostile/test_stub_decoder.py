@@ -15,21 +15,26 @@ from hostile.stubs import ENDS, PATIENCE_SECONDS, REACHES, World, open_world, tr
 pytestmark = pytest.mark.hostile
 
 
-@pytest.fixture(scope="module", params=["off", "cuda"])
+@pytest.fixture(scope="module", params=[("off", 1), ("off", 2), ("cuda", 1)], ids=["usual", "threads", "cuda"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if not probe_sandbox().holds:
         pytest.skip("the decode sandbox does not hold on this machine")
-    with open_world(request.param) as opened:
+    hardware_decode, threads = request.param
+    with open_world(hardware_decode, threads=threads) as opened:
         yield opened
 
 
 def test_the_sandbox_is_the_one_that_was_asked_for(world):
-    with world.clip.open("rb") as file, DecodeSession(file, options=world.options(), nursery=world.nursery) as session:
+    with (
+        world.clip.open("rb") as file,
+        DecodeSession(file, options=world.options(), nursery=world.nursery, threads=world.threads) as session,
+    ):
         session.open()
         session.next_frames(4)
     is_off = world.hardware_decode == "off"
     assert session.hardware == ("" if is_off else "unsupported")
     assert (session.sandbox["opened_for"] == "") is is_off
+    assert session.sandbox["threads"] is (world.threads > 1)
     assert is_off or session.sandbox["level"] == "partial"
 
 

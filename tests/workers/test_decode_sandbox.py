@@ -54,7 +54,7 @@ def test_a_probe_that_does_not_come_back_is_unknown(monkeypatch):
 
 def test_a_worker_does_not_start_where_the_sandbox_leaks(monkeypatch):
     leaky = SandboxReport(level="leaky", state=LAYERS, refused={**ALL, "network": False})
-    monkeypatch.setattr(decode_sandbox, "probe_sandbox", lambda *_: leaky)
+    monkeypatch.setattr(decode_sandbox, "probe_sandbox", lambda *_, **__: leaky)
     with pytest.raises(SandboxError, match=r"could still: network.*VERIFRAME_ALLOW_UNSANDBOXED_DECODE"):
         require_sandbox(Settings())
     assert require_sandbox(Settings(allow_unsandboxed_decode=True)) == "leaky"
@@ -98,7 +98,7 @@ WEAKER = {**LAYERS, "opened_for": "graphics driver", "level": "partial"}
     ids=["proven", "no-card", "leaky", "crashed"],
 )
 def test_a_card_is_used_where_it_proves_itself_and_the_weaker_sandbox_holds(monkeypatch, found, in_use, level):
-    monkeypatch.setattr(decode_sandbox, "probe_sandbox", lambda kind="off": USUAL if kind == "off" else found)
+    monkeypatch.setattr(decode_sandbox, "probe_sandbox", lambda kind="off", **_: USUAL if kind == "off" else found)
     settings = Settings(hardware_decode="cuda")
     with capture_logs() as logs:
         assert require_sandbox(settings) == level

@@ -21,6 +21,7 @@ from detect_core.options import ScreeningOptions
 from detect_core.pipeline import Screener
 from detect_core.video.decode import DecodeSession
 
+from ..screener import idle_cores
 from .measure import Bench, Ran, Spent
 from .stock_process import run_stock
 
@@ -62,7 +63,7 @@ def compare(bench: Bench, clip: Path, default: Screener, place: Path) -> None:
     """All rows of the comparison with the stock loop and with the floor."""
     torch.manual_seed(0)
     net = build_net("xception")
-    same = Screener(timing_set(net, place), options=bench_options(), precision="auto")
+    same = Screener(timing_set(net, place), options=bench_options(), precision="auto", decode_threads=idle_cores())
     engine = same.engine.detectors["xception"]
     bench.detail["xception_runs_in"] = engine.precision
     bench.say("ours and the usual loop in turn: the same Xception (random weights, only its time counts), the default bundles ...")
@@ -197,8 +198,8 @@ def timing_set(net: torch.nn.Module, place: Path) -> BundleSet:
 
 
 def decode_by_plan(path: Path) -> Ran:
-    """Decode what a screening decodes, and nothing else."""
-    with path.open("rb") as file, DecodeSession(file, options=bench_options()) as session:
+    """Decode what a screening decodes, in as many threads, and nothing else."""
+    with path.open("rb") as file, DecodeSession(file, options=bench_options(), threads=idle_cores()) as session:
         session.open()
         more = True
         while more:

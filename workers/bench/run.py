@@ -15,6 +15,7 @@ from rich.console import Console
 from detect_core.batching import BatchReport
 from detect_core.pipeline import Screener
 
+from ..screener import idle_cores
 from .budgets import budgets
 from .clips import make_clip
 from .curves import by_concurrency, by_faces, by_length, by_size
@@ -51,22 +52,28 @@ def run_bench(
     if threads is not None:
         torch.set_num_threads(threads)
     bench = Bench(repeats=repeats, console=console)
-    bench.detail |= {"cpus": os.cpu_count(), "threads": torch.get_num_threads(), "load_at_start": os.getloadavg()}
+    bench.detail |= {
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "decode_threads": idle_cores(),
+        "load_at_start": os.getloadavg(),
+    }
     reports: list[BatchReport] = []
     with tempfile.TemporaryDirectory(prefix="veriframe-bench-") as folder:
         place = Path(folder)
         bench.say("encoding clips ...")
         main = clips[0] if clips else make_clip(place, height_px=1080, seconds=10).path
-        default = Screener.load(options=bench_options(), precision="auto", on_batch=reports.append)
+        default = Screener.load(options=bench_options(), precision="auto", decode_threads=idle_cores())
+        worker = Screener.load(options=bench_options(), precision="auto", on_batch=reports.append)  # several videos at a time
         parts: list[Callable[[], None]] = [
             lambda: compare(bench, main, default, place),
-            lambda: by_concurrency(bench, default, reports, main),
+            lambda: by_concurrency(bench, worker, reports, main),
             lambda: by_length(bench, default, place, quick=quick),
             lambda: by_faces(bench, default, place, quick=quick),
             lambda: by_size(bench, default, place),
             lambda: peak_memory(bench, place),
             lambda: service_overhead(bench, place, num_videos=16 if quick else 64),
-            lambda: budgets(bench, default, place, quick=quick),
+            lambda: budgets(bench, worker, place, quick=quick),
         ]
         if recall_folder is not None:
             parts.append(lambda: face_recall(bench, recall_folder, num_videos=6 if quick else 24))
@@ -78,6 +85,7 @@ def run_bench(
         for clip in clips[1:]:
             bench.detail[clip.name] = bench.interleaved({clip.name: partial(ran, default, clip)})[clip.name].as_json()
         default.close()
+        worker.close()
     bench.detail["load_at_end"] = os.getloadavg()
     _write(bench, out)
     console.print(bench.table())
