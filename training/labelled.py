@@ -1,7 +1,8 @@
 """Batches for expert B: labelled generated faces against untouched ones, beside pairs whose fake is a reconstruction.
 
 Labelled fakes bring true generators, but share nothing with the reals of their batch; reconstructions of the same real
-share everything but the decoder's traces. Mixed, the first cannot teach their source's look alone.
+share everything but the decoder's traces. Mixed, the first cannot teach their source's look alone; and where a source has
+both, a labelled fake mostly stands beside a real of its own source, which looks alike but for the generator.
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ class MixConfig:
     work_px: int = 176
     margins: tuple[float, float] = (1.1, 1.6)
     labelled_share: float = 0.45
+    matched_share: float = 0.6
+    """Share of labelled fakes that stand beside a real of their own source, where it has reals."""
     video_share: float = 0.4
     """Share of reals from video frames, if there are any."""
     precompress: float = 0.35
 
     def __post_init__(self) -> None:
-        if not 0 <= self.labelled_share <= 1 or not 0 <= self.video_share <= 1 or self.work_px < self.size_px:
+        shares = (self.labelled_share, self.matched_share, self.video_share)
+        if not all(0 <= share <= 1 for share in shares) or self.work_px < self.size_px:
             raise ConfigError(f"a mix needs shares in [0, 1] and work_px >= size_px, got {self}")
 
 
@@ -64,6 +68,7 @@ class LabelledSource:
                 f"this recipe needs untouched and generated faces, got {int((self.reals > 0).sum())} real and "
                 f"{int((self.fakes > 0).sum())} fake; give a folder whose index labels both"
             )
+        self._reals_of = {source: _reals_of(pack, source) for source in {row.source for row in pack.rows if row.label == 1}}
 
     def draw(self, pairs: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Reals and fakes (B, 3, S, S) in 0..1."""
@@ -74,6 +79,7 @@ class LabelledSource:
             self.reals.to(generator.device), pairs, replacement=pairs > int((self.reals > 0).sum()), generator=generator
         )
         fake_rows = torch.multinomial(self.fakes.to(generator.device), max(labelled, 1), replacement=True, generator=generator)[:labelled]
+        real_rows[:labelled] = self._matched(real_rows[:labelled], fake_rows, generator)
         real, points = random_views(self.pack, real_rows, size_px=config.work_px, generator=generator, margins=config.margins)
         fakes = []
         if labelled:
@@ -92,11 +98,25 @@ class LabelledSource:
         real, fake = self.draw(pairs, generator)
         return Batch(2 * torch.cat([fake, real]) - 1, torch.cat([torch.ones(pairs), torch.zeros(pairs)]), paired=True)
 
+    def _matched(self, real_rows: Tensor, fake_rows: Tensor, generator: Generator) -> Tensor:
+        """Some of `real_rows` (B,) replaced by reals of the source of the fake beside them."""
+        rows = real_rows.clone()
+        chosen = chance(len(fake_rows), self.config.matched_share, generator)
+        for i in chosen.nonzero().flatten().tolist():
+            weights = self._reals_of[self.pack.rows[int(fake_rows[i])].source]
+            if float(weights.sum()) > 0:
+                rows[i] = torch.multinomial(weights.to(generator.device), 1, generator=generator)[0]
+        return rows
+
     def _precompressed(self, images: Tensor, generator: Generator) -> Tensor:
         early = chance(len(images), self.config.precompress, generator)
         if int(early.sum()) % 2:
             early[int(early.nonzero()[0])] = False  # the codec works on two equal halves
         return only(images, early, lambda x: random_codec(x, generator=generator, severity=0.7))
+
+
+def _reals_of(pack: FacePack, source: str) -> Tensor:
+    return _weights(pack, lambda row: row.label == 0 and row.source == source, by=lambda row: row.source)
 
 
 def _weights(pack: FacePack, keep: Callable[[FaceRow], bool], *, by: Callable[[FaceRow], str]) -> Tensor:
