@@ -3,7 +3,8 @@
 Every caller is a video's own thread. Items of different videos share batches; one thread runs them, so the device
 has one owner. Each video has a clock that runs while the device works for it; a new one starts where the clocks of
 the others are, so nobody can be starved by newcomers, and a video with 10,000 faces waits for itself alone
-(start-time fair queueing: Goyal, Vin and Cheng 1996). A batch that fails is split until the guilty item stands
+(start-time fair queueing: Goyal, Vin and Cheng 1996). The clock of one that had far more than an ordinary video needs
+runs faster, and its batches are small while others are screened, so that they do not wait for it long. A batch that fails is split until the guilty item stands
 alone; its neighbours get their results.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,10 @@ from .errors import DetectorError, OptionError, ScreeningCancelled
 
 _AHEAD_SECONDS: Final = 0.25
 """How much more of the device a video may have had and still fill up the batches of others."""
+_HEAVY_SECONDS: Final = 0.5
+"""Device time beyond which a video is heavy: about that of the whole look at one face on two slow cores."""
+_HEAVY_PRICE: Final = 4
+"""How much faster the clock of a heavy video runs, and into how many parts its batches are cut while others are screened."""
 RunBatch = Callable[[list[Any]], Sequence[Any]]
 """Items in, one result per item out, in order."""
 
@@ -38,12 +44,24 @@ class BatchReport:
     """CPU time of the device thread; torch's own pool of threads is not in it."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Share:
     """One video's part of the device."""
 
     seconds: float = 0.0
-    """Device time it has had, counted from where the others were when it came."""
+    """Its clock: device time it has had, counted from where the others were when it came."""
+    had_seconds: float = 0.0
+    """Device time it has had in all."""
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether it had more than an ordinary video needs."""
+        return self.had_seconds > _HEAVY_SECONDS
+
+    def charge(self, seconds: float) -> None:
+        """Count device time."""
+        self.seconds += seconds * (_HEAVY_PRICE if self.is_heavy else 1)
+        self.had_seconds += seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +118,8 @@ class MicroBatcher:
         self._state = threading.Condition()
         self._num_waiting = 0
         self._served_seconds = 0.0
+        self._shares: weakref.WeakSet[Share] = weakref.WeakSet()
+        """Of the videos that are being screened now."""
         self._closed = False
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
@@ -151,6 +171,7 @@ class MicroBatcher:
         share = share or Share()
         with self._state:
             share.seconds = max(share.seconds, self._served_seconds)
+            self._shares.add(share)
         items = [_Item(payload=payload, enqueued=now, submission=submission, share=share) for payload in payloads]
         try:
             self._enqueue(lane, items, deadline=deadline, cancel=cancel)
@@ -207,10 +228,14 @@ class MicroBatcher:
                     return
             if self._gather_seconds:
                 self._gather()
-            with self._state:
-                name, lane, batch = self._take()
-            if batch:
-                self._run(name, lane, batch)
+            self._serve()
+
+    def _serve(self) -> None:
+        """One batch; nothing of it is held on to, so that a video that is over counts no more."""
+        with self._state:
+            name, lane, batch = self._take()
+        if batch:
+            self._run(name, lane, batch)
 
     def _gather(self) -> None:
         """Give a batch that is not full a moment to fill."""
@@ -230,11 +255,13 @@ class MicroBatcher:
         ordered = sorted(lane.waiting, key=_turn)
         self._served_seconds = max(self._served_seconds, ordered[0].share.seconds)
         limit = ordered[0].share.seconds + _AHEAD_SECONDS
+        in_parts = ordered[0].share.is_heavy and len(self._shares) > 1
+        most = max(1, lane.max_batch // _HEAVY_PRICE) if in_parts else lane.max_batch
         taken: list[_Item] = []
         batch: list[_Item] = []
         for item in ordered:
             # a video far ahead of the others does not make their batches longer
-            if len(batch) == lane.max_batch or (batch and item.share.seconds > limit):
+            if len(batch) == most or (batch and item.share.seconds > limit):
                 break
             taken.append(item)
             if not item.submission.abandoned:
@@ -256,7 +283,7 @@ class MicroBatcher:
             # the clock of newcomers goes on as well: however many come, those who wait get their turn
             self._served_seconds += spent / len(present)
             for item in batch:
-                item.share.seconds += spent / len(batch)
+                item.share.charge(spent / len(batch))
         if self._on_batch is not None:
             self._on_batch(
                 BatchReport(

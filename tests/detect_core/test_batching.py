@@ -148,6 +148,40 @@ def test_a_video_that_had_more_of_the_device_waits_and_does_not_make_the_batches
     assert batches == [["first"], ["small"] * 2, ["crowd"] * 4, ["crowd"] * 2]
 
 
+def test_a_heavy_video_has_small_batches_while_another_is_screened(batcher: MicroBatcher) -> None:
+    go, batches = held_up(batcher)
+    other = Share()
+    small = batcher.start("net", ["small"], deadline=soon(60), share=other)
+    crowd = batcher.start("net", ["crowd"] * 3, deadline=soon(60), share=Share(seconds=10, had_seconds=10))
+    go.set()
+    small(), crowd()
+    assert batches == [["first"], ["small"], ["crowd"], ["crowd"], ["crowd"]]
+
+    del other, small, crowd
+    batches.clear()
+    share = Share(had_seconds=10)
+    batcher.submit("net", ["crowd"] * 20, deadline=soon(60), share=share)
+    assert max(map(len, batches)) == 4
+
+
+def test_beside_a_heavy_video_an_ordinary_one_gets_most_of_the_device(batcher: MicroBatcher) -> None:
+    order: list[str] = []
+
+    def run(items: list[str]) -> list[str]:
+        time.sleep(0.004)
+        order.extend(items)
+        return items
+
+    batcher.add_lane("net", run, max_batch=1)
+    crowd = batcher.start("net", ["crowd"] * 60, deadline=soon(60), share=Share(had_seconds=10))
+    batcher.submit("net", ["small"] * 40, deadline=soon(60), share=Share())
+    until_then = order.count("crowd")
+    crowd()
+
+    assert 5 <= until_then <= 20  # a half would be 40
+    assert order.count("crowd") == 60
+
+
 def test_videos_that_had_the_same_share_their_batches_oldest_first(batcher: MicroBatcher) -> None:
     go, batches = held_up(batcher)
     waits = [batcher.start("net", [name] * 2, deadline=soon(60), share=Share()) for name in ("a", "b", "c")]

@@ -46,6 +46,10 @@ class Settings:
     ema: float = 0.998
     bank_steps: int = 900
     labelled_share: float = 0.45
+    codec: float = 0.65
+    """Share of pairs that are compressed."""
+    severity: float = 0.7
+    """How far down the qualities reach, see `AugmentConfig`."""
     hold_out: tuple[str, ...] = ()
     """Sources whose fakes are left out of training, to be judged on as unseen generators."""
     validation_batches: int = 8
@@ -61,14 +65,14 @@ def run(context: Context) -> Outcome:
     bank: list[nn.Module] = list(train_bank(reals, default_bank(s.bank_steps), context.run_dir / "bank", on_log=context.on_log))
     simulator = DecoderBlend(bank, whole_share=0.8)
     config = MixConfig(size_px=s.size_px, work_px=s.size_px * 9 // 8 // 8 * 8, labelled_share=s.labelled_share)
-    light = AugmentConfig(severity=0.7)
+    augment = AugmentConfig(codec=s.codec, severity=s.severity)
     torch.manual_seed(s.seed)
     net_options = json.loads(s.net_options)
     net = build_net(s.net, **net_options)
     if s.init:
         net = continued(net, Path(s.init), s.net)
-    source = LabelledSource(train, simulator, config=config, augment=light)
-    check = GeneratedValidation(LabelledSource(valid, simulator, config=config, augment=light), batches=s.validation_batches)
+    source = LabelledSource(train, simulator, config=config, augment=augment)
+    check = GeneratedValidation(LabelledSource(valid, simulator, config=config, augment=augment), batches=s.validation_batches)
     net_out, result = train_supervised(
         net,
         lambda _step, generator: source.batch(s.pairs, generator),
@@ -76,7 +80,7 @@ def run(context: Context) -> Outcome:
             steps=s.steps, learning_rate=s.learning_rate, ema=s.ema, seed=s.seed, bf16=s.bf16, validate_every=max(50, s.steps // 6)
         ),
         run_dir=context.run_dir / "classifier",
-        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {named(s.init)} {s.labelled_share}",
+        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {named(s.init)} {s.labelled_share} {s.codec} {s.severity}",
         validate=check,
         on_log=context.on_log,
     )
