@@ -3,9 +3,9 @@
 Every caller is a video's own thread. Items of different videos share batches; one thread runs them, so the device
 has one owner. Each video has a clock that runs while the device works for it; a new one starts where the clocks of
 the others are, so nobody can be starved by newcomers, and a video with 10,000 faces waits for itself alone
-(start-time fair queueing: Goyal, Vin and Cheng 1996). The clock of one that had far more than an ordinary video needs
-runs faster, and its batches are small while others are screened, so that they do not wait for it long. A batch that fails is split until the guilty item stands
-alone; its neighbours get their results.
+(start-time fair queueing: Goyal, Vin and Cheng 1996). The clock of one that had more than an ordinary video needs runs
+faster, and its batches are small while others are screened, so that they do not wait for it long. A batch that fails is
+split until the guilty item stands alone; its neighbours get their results.
 """
 
 from __future__ import annotations
