@@ -164,9 +164,6 @@ class DecodeProtocolError(DecodeLimitError):
 class DecodeDoubtError(DecodeLimitError):
     """Raised when decoding in several threads met anything odd; one thread in a fresh child has the last word."""
 
-    code = "DECODE_RESOURCE_LIMIT"
-    retryable = True
-
 
 class HardwareDecodeError(DetectCoreError):
     """Raised when a graphics card cannot be had for decoding or decodes otherwise than software; software takes over."""
