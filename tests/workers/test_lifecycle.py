@@ -19,8 +19,9 @@ from workers.settings import Settings
 
 
 @pytest.fixture
-def ledger():
-    opened = Ledger.in_memory()
+def ledger(tmp_path):
+    # a file: heartbeats write from a thread of their own, and a ledger in memory has one connection for all
+    opened = Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     yield opened
     opened.close()
 
