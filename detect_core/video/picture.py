@@ -152,6 +152,6 @@ def _to_rgb(frame: av.VideoFrame, *, width: int, height: int, source_height: int
             "dst_color_range": ColorRange.JPEG,
         }
     interpolation = "AREA" if width < frame.width else "BILINEAR"
-    # one thread: the sandbox has no clone()
+    # one thread: the usual sandbox has no clone()
     rgb = _REFORMATTER.reformat(frame, width, height, "rgb24", interpolation=interpolation, threads=1, **options)
     return np.asarray(rgb.to_ndarray(), np.uint8)

@@ -42,7 +42,8 @@ Stretch = tuple[float, float]
 """[start, end] in seconds since the first frame."""
 _EVERYTHING: Final[Stretch] = (0.0, float("inf"))
 EXACT_IN_THREADS: Final = {"h264", "vp9"}
-"""Codecs whose decoder, in several threads, gives the same pictures or says that it met damage; those of HEVC and VP8 do not always say so."""
+"""Codecs whose decoder, in several threads, gives the same pictures or says that it met damage, as far as mutated files show; those of HEVC
+and VP8 often do not say so."""
 
 
 def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EVERYTHING, time_base: float) -> list[int]:
