@@ -11,7 +11,9 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import av
@@ -25,6 +27,7 @@ from .doubt import without_doubt
 from .foreign_file import ForeignFile
 from .hardware import Device, decode_with_fallback
 from .probe import index_packets, open_container, refuse_still
+from .quantiser import key_quantiser
 from .sandbox import SandboxState
 from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
 
@@ -92,7 +95,9 @@ class DecodeChild:
             limits=limits,
             tally=self._tally,
         )
+        quantiser = key_quantiser(stream.codec_context, index.key_packet, pixels=limits.frame_pixels)
         threads = int(message["threads"])
+        in_threads = False
         if self._device is not None:
             self._frames = decode_with_fallback(
                 lambda hwaccel: decode(hwaccel=hwaccel), self._device, codec=facts["codec"], tally=self._tally
@@ -101,7 +106,14 @@ class DecodeChild:
             self._tally.hardware = "" if limits.hardware_decode == "off" else "unavailable"
             in_threads = threads > 1 and self._state.threads and bool(index.packets) and facts["codec"] in EXACT_IN_THREADS
             self._frames = without_doubt(decode(threads=threads), tally=self._tally) if in_threads else decode()
-        self._carry = next(self._frames, None)
+        if in_threads:  # one core is idle until several pictures are under way
+            with ThreadPoolExecutor(max_workers=1) as beside:
+                measured = beside.submit(quantiser)
+                self._carry = next(self._frames, None)
+            mean_quantiser = measured.result()
+        else:
+            mean_quantiser = quantiser()
+            self._carry = next(self._frames, None)
         if self._carry is None:
             raise UndecodableError("not one picture came out of the decoder; upload the original file")
         refuse_still(facts["container"], index)
@@ -127,7 +139,7 @@ class DecodeChild:
                 "rotation_degrees": (360 - self._rotation) % 360,
                 "frame_rate": index.frame_rate,
                 "bit_rate": index.bit_rate,
-                "quantiser": index.quantiser,
+                "quantiser": mean_quantiser,
                 "warnings": notes,
                 **facts,
             },
@@ -172,21 +184,16 @@ class DecodeChild:
         }
 
     def _on_crops(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Cut squares out of held full-size pictures."""
+        """Cut squares out of held full-size pictures; those around one face, which follow each other, in one go."""
         rows: list[dict[str, Any]] = []
         offset = 0
-        for request in message["requests"]:
-            crop, sharpness = picture.cut_square(
-                self._held[int(request["id"])],
-                rotation=self._rotation,
-                centre_xy=(float(request["x"]), float(request["y"])),
-                side=float(request["side"]),
-                size_px=int(request["size_px"]),
-                native=bool(request["native"]),
-            )
-            self._write(offset, crop)
-            rows.append({"offset": offset, "sharpness": sharpness})
-            offset += crop.nbytes
+        for (number, x, y), requests in groupby(message["requests"], key=lambda r: (int(r["id"]), float(r["x"]), float(r["y"]))):
+            squares = [picture.Square(float(r["side"]), int(r["size_px"]), bool(r["native"])) for r in requests]
+            cut = picture.cut_squares(self._held[number], rotation=self._rotation, centre_xy=(x, y), squares=squares)
+            for crop, sharpness in cut:
+                self._write(offset, crop)
+                rows.append({"offset": offset, "sharpness": sharpness})
+                offset += crop.nbytes
         return {"crops": rows}
 
     def _on_release(self, message: dict[str, Any]) -> dict[str, Any]:

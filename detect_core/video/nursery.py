@@ -83,7 +83,7 @@ def _rehearse() -> None:
         index = index_packets(opened, video, limits=limits)
         for _seconds, frame in decode_wanted(file, (opened, video), index, num_frames=2, limits=limits, tally=DecodeTally()):
             picture.small_rgb(frame, long_side_px=32, rotation=picture.rotation_of(frame))
-            picture.cut_square(frame, rotation=0, centre_xy=(32, 32), side=48, size_px=32, native=False)
+            picture.cut_squares(frame, rotation=0, centre_xy=(32, 32), squares=[picture.Square(48, 32)])
     finally:
         os.close(fd)
 

@@ -6,6 +6,8 @@ more count as BT.709 and fewer as BT.601, the common convention of players.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import av
@@ -64,33 +66,68 @@ def upright_size(frame: av.VideoFrame, *, rotation: int) -> tuple[int, int]:
     return (frame.height, frame.width) if rotation % 180 == 90 else (frame.width, frame.height)
 
 
-def cut_square(
-    frame: av.VideoFrame, *, rotation: int, centre_xy: tuple[float, float], side: float, size_px: int, native: bool
-) -> tuple[NDArray[np.uint8], float]:
-    """Cut a square around `centre_xy` of the upright picture and resize it; beyond the border the edge is repeated.
+@dataclass(frozen=True, slots=True)
+class Square:
+    """A square to be cut out of a picture."""
 
-    Only the pixels of the square are converted to RGB.
+    side: float
+    """In pixels of the upright picture; ignored when `native`."""
+    size_px: int
+    """Side of the result."""
+    native: bool = False
+    """Cut `size_px` source pixels without resampling."""
+
+    @property
+    def span(self) -> int:
+        """Source pixels along a side."""
+        return self.size_px if self.native else max(2, round(self.side))
+
+
+def cut_squares(
+    frame: av.VideoFrame, *, rotation: int, centre_xy: tuple[float, float], squares: Sequence[Square]
+) -> list[tuple[NDArray[np.uint8], float]]:
+    """Cut squares around one centre of the upright picture and resize them; beyond the border the edge is repeated.
+
+    Only the pixels of the largest square are converted to RGB, and equal squares are cut once.
 
     Args:
         frame: full-size picture as decoded.
         rotation: as `rotation_of` says.
-        centre_xy: centre of the square in pixels of the upright picture.
-        side: side of the square in those pixels; ignored when `native`.
-        size_px: side of the result.
-        native: cut `size_px` source pixels without resampling.
+        centre_xy: centre of the squares in pixels of the upright picture.
+        squares: at least one.
 
     Returns:
-        The crop, (size_px, size_px, 3) RGB, and its sharpness (variance of the Laplacian of its grey image).
+        Per square the crop, (size_px, size_px, 3) RGB, and its sharpness (variance of the Laplacian of its grey image).
     """
-    width, height = upright_size(frame, rotation=rotation)
-    span = size_px if native else max(2, round(side))
-    left, top = round(centre_xy[0] - span / 2), round(centre_xy[1] - span / 2)
-    # a square that lies outside altogether repeats the nearest pixel
-    x0, x1 = min(max(left, 0), width - 1), min(max(left + span, 1), width)
-    y0, y1 = min(max(top, 0), height - 1), min(max(top + span, 1), height)
-    inner = _region_rgb(frame, rotation=rotation, x0=x0, y0=y0, x1=max(x1, x0 + 1), y1=max(y1, y0 + 1))
+    size = upright_size(frame, rotation=rotation)
+    x0, y0, x1, y1 = _within(centre_xy, max(square.span for square in squares), size)
+    region = _region_rgb(frame, rotation=rotation, x0=x0, y0=y0, x1=x1, y1=y1)
+    cut: dict[Square, tuple[NDArray[np.uint8], float]] = {}
+    for square in squares:
+        if square not in cut:
+            left, top, right, bottom = _within(centre_xy, square.span, size)
+            inner = region[top - y0 : bottom - y0, left - x0 : right - x0]
+            cut[square] = _resized(_padded(inner, centre_xy, square.span, size), square.size_px)
+    return [cut[square] for square in squares]
+
+
+def _within(centre_xy: tuple[float, float], span: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a square's part in a picture of `size`; outside altogether it is the nearest pixel."""
+    starts = [round(centre - span / 2) for centre in centre_xy]
+    low = [min(max(start, 0), length - 1) for start, length in zip(starts, size, strict=True)]
+    high = [max(min(max(start + span, 1), length), first + 1) for start, length, first in zip(starts, size, low, strict=True)]
+    return low[0], low[1], high[0], high[1]
+
+
+def _padded(inner: NDArray[np.uint8], centre_xy: tuple[float, float], span: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The whole square of `span`, of which `inner` lies in the picture."""
+    left, top = (round(centre - span / 2) for centre in centre_xy)
+    width, height = size
     above, below, before, behind = (min(max(pad, 0), span) for pad in (-top, top + span - height, -left, left + span - width))
-    square = np.asarray(cv2.copyMakeBorder(inner, above, below, before, behind, cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(cv2.copyMakeBorder(inner, above, below, before, behind, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _resized(square: NDArray[np.uint8], size_px: int) -> tuple[NDArray[np.uint8], float]:
     if square.shape[0] != size_px or square.shape[1] != size_px:
         shrinks = square.shape[0] > size_px
         interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -34,7 +34,7 @@ from .look_ahead import look_ahead
 from .mp4boxes import survey
 from .nal import nal_length_bytes, picture_kind
 from .plan import PacketFact
-from .quantiser import KeyPicture, key_quantiser
+from .quantiser import KeyPicture
 from .sniff import HEAD_BYTES, sniff
 
 DEMUXERS: Final = ("mov", "matroska", "avi", "flv", "ogg", "gif", "apng", "mpeg", "mpegvideo", "mpegts")
@@ -64,8 +64,8 @@ class PacketIndex:
     num_keyframes: int
     first_pts: int
     warnings: tuple[str, ...]
-    quantiser: float | None = None
-    """Mean quantiser of a key picture, see `quantiser.py`."""
+    key_packet: Packet[VideoStream] | None = field(default=None, repr=False, compare=False)
+    """One key picture, to be asked for its quantiser."""
     held: tuple[Packet[VideoStream], ...] = field(default=(), repr=False, compare=False)
     """The packets themselves, of the container that was indexed; empty for a large video, which is read again."""
 
@@ -208,8 +208,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     if not pts:
         raise UndecodableError("the video stream holds not a single packet; upload the original file")
     index = _summarise(stream, pts, keys, discardable, layers, num_bytes=num_bytes, num_corrupt=num_corrupt, time_base=time_base)
-    quantiser = key_quantiser(stream.codec_context, key_picture.packet, pixels=limits.frame_pixels)
-    return replace(index, quantiser=quantiser, held=tuple(held) if len(held) == len(pts) else ())
+    return replace(index, key_packet=key_picture.packet, held=tuple(held) if len(held) == len(pts) else ())
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Any:

@@ -7,7 +7,8 @@ compressed hard once and gently a second time shows the second quantiser: what i
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, cast
 
 import av
@@ -40,8 +41,10 @@ class KeyPicture:
             self.packet = packet
 
 
-def key_quantiser(context: av.VideoCodecContext, packet: Packet[VideoStream] | None, *, pixels: int) -> float | None:
-    """Mean quantiser of a key picture; None for other codecs and where it cannot be decoded.
+def key_quantiser(context: av.VideoCodecContext, packet: Packet[VideoStream] | None, *, pixels: int) -> Callable[[], float | None]:
+    """What decodes a key picture and says its mean quantiser; None for other codecs and where it cannot be decoded.
+
+    It has a decoder of its own, made here, so that it may be called in another thread while the stream is decoded.
 
     Args:
         context: of the stream; it is not touched.
@@ -49,12 +52,16 @@ def key_quantiser(context: av.VideoCodecContext, packet: Packet[VideoStream] | N
         pixels: largest picture that is decoded.
     """
     if context.name != "h264" or packet is None:
-        return None
+        return lambda: None
     decoder = av.CodecContext.create("h264", "r")
     assert isinstance(decoder, av.VideoCodecContext)
     decoder.extradata = context.extradata
     decoder.thread_count = 1
     decoder.options = {**EXPORT, "max_pixels": str(pixels)}
+    return partial(_mean_quantiser, decoder, packet)
+
+
+def _mean_quantiser(decoder: av.VideoCodecContext, packet: Packet[VideoStream]) -> float | None:
     try:
         pictures = [*decoder.decode(packet), *decoder.decode(None)]
     except (av.error.FFmpegError, MemoryError, ValueError, OverflowError):  # what is wrong here, decoding the whole will name

@@ -16,6 +16,7 @@ from detect_core.video.decode import DecodeSession
 from detect_core.video.foreign_file import ForeignFile
 from detect_core.video.keeper import NurseryKeeper, keeper
 from detect_core.video.probe import index_packets, open_container
+from detect_core.video.quantiser import key_quantiser
 from detect_core.video.stream import DecodeTally, decode_wanted
 
 _BARE = Path(__file__).with_name("bare_nursery.py")
@@ -103,6 +104,7 @@ def _inline(clip: Path, options: ScreeningOptions) -> tuple[int, float]:
         file, limits = ForeignFile(raw.fileno()), options.decode
         container, stream, _warnings = open_container(file, limits=limits)
         index = index_packets(container, stream, limits=limits)
+        key_quantiser(stream.codec_context, index.key_packet, pixels=limits.frame_pixels)()
         shown = 0
         for _seconds, frame in decode_wanted(
             file, (container, stream), index, num_frames=options.num_frames, limits=limits, tally=DecodeTally()

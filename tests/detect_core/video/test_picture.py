@@ -20,9 +20,23 @@ def test_a_part_converted_alone_has_the_pixels_of_the_whole(pixel_format: str, r
     whole = picture.small_rgb(frame, long_side_px=10_000, rotation=rotation)
 
     for centre, side in (((100, 90), 60), ((37, 141), 51), ((120, 120), 100), ((0, 0), 64), ((999, 999), 32)):
-        crop, _ = picture.cut_square(frame, rotation=rotation, centre_xy=centre, side=0, size_px=side, native=True)
+        crop, _ = picture.cut_squares(frame, rotation=rotation, centre_xy=centre, squares=[picture.Square(0, side, native=True)])[0]
         expected = padded(whole, centre, side)
         assert int(np.abs(crop.astype(int) - expected.astype(int)).max()) <= 2
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gray"])
+def test_squares_around_one_centre_are_those_that_each_alone_would_be(pixel_format: str, rotation: int) -> None:
+    frame = av.VideoFrame.from_ndarray(moving_pictures(1, size=(324, 240))[0], format="rgb24").reformat(format=pixel_format)
+    squares = [picture.Square(61.3, 48), picture.Square(120.7, 64), picture.Square(61.3, 48), picture.Square(0, 33, native=True)]
+
+    for centre in ((100.4, 90.2), (3.0, 239.0), (36.6, 141.5), (9999.0, -9999.0)):
+        together = picture.cut_squares(frame, rotation=rotation, centre_xy=centre, squares=squares)
+        for (crop, sharpness), square in zip(together, squares, strict=True):
+            alone, its_sharpness = picture.cut_squares(frame, rotation=rotation, centre_xy=centre, squares=[square])[0]
+            assert np.array_equal(crop, alone)
+            assert sharpness == its_sharpness
 
 
 def padded(whole: np.ndarray, centre: tuple[int, int], size: int) -> np.ndarray:

@@ -61,5 +61,5 @@ def test_a_damaged_key_picture_is_no_measurement() -> None:
     buffer.seek(0)
     with av.open(buffer) as container:
         context = container.streams.video[0].codec_context
-        assert key_quantiser(context, av.Packet(b"\x00\x00\x00\x04\x65\xff\xff\xff"), pixels=1 << 20) is None
-        assert key_quantiser(context, None, pixels=1 << 20) is None
+        assert key_quantiser(context, av.Packet(b"\x00\x00\x00\x04\x65\xff\xff\xff"), pixels=1 << 20)() is None
+        assert key_quantiser(context, None, pixels=1 << 20)() is None
