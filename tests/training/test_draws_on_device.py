@@ -17,7 +17,7 @@ from training.pairs import PairConfig, PairSource
 from training.simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 from training.study_data import ClassifySettings, StudyData
 
-ALWAYS = AugmentConfig(colour=1, resample=1, soft_or_sharp=1, noise=1, overlay=1, codec=1, second_codec=1, grey=0.3)
+ALWAYS = AugmentConfig(colour=1, resample=1, soft_or_sharp=1, noise=1, overlay=1, codec=1, second_codec=1, grey=0.3, turn=1, hide=1)
 
 
 class Softened(nn.Module):
@@ -82,7 +82,13 @@ def same_on_both(draw):
 
 @pytest.mark.parametrize(
     "simulator",
-    [SelfBlend(), CrossBlend(), WarpBlend(), MouthResynthesis(), DecoderBlend([Softened()], whole_share=0.5)],
+    [
+        SelfBlend(),
+        CrossBlend(),
+        WarpBlend(),
+        MouthResynthesis(),
+        *(DecoderBlend([Softened()], whole_share=0.5, varied=v) for v in (False, True)),
+    ],
     ids=lambda simulator: simulator.family,
 )
 def test_pairs_of_every_family(simulator, both):

@@ -35,6 +35,7 @@ SIMULATORS = {
     "warp_blend": WarpBlend,
     "mouth": MouthResynthesis,
     "decoder_blend": lambda: DecoderBlend([autoencoder()], whole_share=0.5),
+    "varied": lambda: DecoderBlend([autoencoder()], whole_share=0.5, family="varied", varied=True),
 }
 
 
@@ -70,6 +71,15 @@ def test_equal_generators_make_equal_fakes(toy_pack, family):
     first, second, other = (simulator(reals, generator(seed)) for seed in (3, 3, 4))
     assert torch.equal(first.images, second.images)
     assert not torch.equal(first.images, other.images)
+
+
+def test_varied_decoders_differ_within_a_batch_and_leave_the_bank_alone(toy_pack):
+    net = autoencoder()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    recipe = DecoderBlend([net], whole_share=1.0, varied=True)(reals_of(toy_pack, count=8), generator(3)).recipe
+    assert len(recipe["inner_side"]) == 2
+    assert len(set(recipe["inner_side"])) == 2
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
