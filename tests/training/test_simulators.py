@@ -8,10 +8,12 @@ import torch
 import training.recipes
 from detect_core.nets.autogan import AutoGan
 from training.errors import DataError
+from training.filters import match_colour
 from training.geometry import align_to, random_views, view
 from training.simulators.base import Fakes, Reals
-from training.simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend, match_colour, nearest_layout
+from training.simulators.blends import CrossBlend, MouthResynthesis, SelfBlend, WarpBlend, nearest_layout
 from training.simulators.classical_swap import ClassicalSwap
+from training.simulators.decoders import DecoderBank, DecoderBlend
 from training.simulators.masks import SHAPES, draw_masks
 
 
@@ -29,11 +31,17 @@ def autoencoder():
     return AutoGan(1, 4)
 
 
+def named(simulator, family):
+    simulator.family = family
+    return simulator
+
+
 SIMULATORS = {
     "self_blend": SelfBlend,
     "cross_blend": CrossBlend,
     "warp_blend": WarpBlend,
     "mouth": MouthResynthesis,
+    "decoded_swap": lambda: named(CrossBlend(DecoderBank([autoencoder()])), "decoded_swap"),
     "decoder_blend": lambda: DecoderBlend([autoencoder()], whole_share=0.5),
     "varied": lambda: DecoderBlend([autoencoder()], whole_share=0.5, family="varied", varied=True),
 }

@@ -1,4 +1,4 @@
-"""Blended fakes: a face on itself, on another person's, and a face that went through a decoder.
+"""Blended fakes: a face on itself, or on another person's.
 
 Self-blends after the idea of Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images"; cross blends
 after Li et al. 2020, "Face X-ray for More General Face Forgery Detection". Own implementation and parameters.
@@ -6,24 +6,16 @@ after Li et al. 2020, "Face X-ray for More General Face Forgery Detection". Own 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from typing import Final
-
 import torch
 import torch.nn.functional as fn
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from ..device import Placed
-from ..filters import gaussian_blur, only, random_colour, resample_groups, sharpen
+from ..filters import gaussian_blur, match_colour, only, random_colour, resample_groups, sharpen
 from ..geometry import align_to, chance, uniform, warp_affine, warp_elastic
 from .base import Fakes, Reals
+from .decoders import DecoderBank
 from .masks import draw_masks
 
-VARIED_GROUP: Final = 4
-"""Faces that share a decoder in a varied batch: fewer cost more calls."""
-_SHRINKS: Final = ("area", "bilinear", "bicubic")
-_ENLARGES: Final = ("bilinear", "bicubic")
 _RATIOS = torch.tensor([0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0])
 
 
@@ -75,9 +67,16 @@ class WarpBlend:
 
 
 class CrossBlend:
-    """Another person's face, aligned by five points, colour-matched and feathered in: a classical swap."""
+    """Another person's face, aligned by five points, colour-matched and feathered in: a classical swap.
+
+    Args:
+        decoders: most of the faces go through one of these, as those of learned swaps do.
+    """
 
     family = "cross_blend"
+
+    def __init__(self, decoders: DecoderBank | None = None) -> None:
+        self.decoders = decoders
 
     def __call__(self, reals: Reals, generator: Generator) -> Fakes:
         batch, side = len(reals), reals.images.shape[-1]
@@ -85,66 +84,16 @@ class CrossBlend:
         theta = align_to(reals.landmarks[donors], reals.landmarks)
         grid = fn.affine_grid(theta, list(reals.images.shape), align_corners=False)
         inner = fn.grid_sample(reals.images[donors], grid, mode="bilinear", padding_mode="border", align_corners=False)
+        decoders = self.decoders
+        if decoders is not None:
+            decoded = decoders.varied(inner, generator)[0]
+            share = uniform((batch,), 0.2, 1.0, generator) * chance(batch, 0.7, generator)
+            inner = inner + share[:, None, None, None] * (decoded - inner)
         shape = "face" if bool(torch.rand(1, generator=generator) < 0.6) else None
         masks = draw_masks(reals.landmarks, side, generator, shape=shape)
         inner = match_colour(inner, reals.images, masks, uniform((batch,), 0.6, 1.0, generator))
         inner = only(inner, chance(batch, 0.7, generator), lambda x: degrade(x, generator))
         return _blend(inner, reals.images, masks, generator, family=self.family)
-
-
-class DecoderBlend:
-    """A reconstruction by a frozen autoencoder, pasted through a mask or, for a share, left as the whole picture.
-
-    Args:
-        nets: autoencoders, images in -1..1 to the same; any side that is a multiple of 4.
-        whole_share: share of fakes without a mask (talking heads and generated portraits).
-        family: name in the recipe.
-        varied: with False one net at one inner side makes a batch. With True each part of `VARIED_GROUP` faces gets its
-            own net, weights disturbed a little, side (up to 1.5 times the picture's), way of resizing and, sometimes, a
-            bent face: a detector that cannot learn seven decoders by heart has to learn what decoders share.
-    """
-
-    def __init__(self, nets: Sequence[nn.Module], *, whole_share: float, family: str = "decoder_blend", varied: bool = False) -> None:
-        self.nets = tuple(Placed(net.eval().requires_grad_(False)) for net in nets)
-        self.whole_share = whole_share
-        self.family = family
-        self.varied = varied
-
-    def __call__(self, reals: Reals, generator: Generator) -> Fakes:
-        batch, side = len(reals), reals.images.shape[-1]
-        if self.varied:
-            parts = [self._varied(part, generator) for part in torch.split(reals.images, VARIED_GROUP)]
-            inner, inner_sides = torch.cat([images for images, _ in parts]), [inner_side for _, inner_side in parts]
-        else:
-            net = self.nets[int(torch.randint(len(self.nets), (1,), generator=generator))]
-            inner_sides = [int(torch.randint(max(12, side // 8), side // 4 + 1, (1,), generator=generator)) * 4]
-            inner = reconstruct(net.on(reals.images.device), reals.images, inner_sides[0])
-        # A reconstruction with a visible colour cast would be found by colour alone.
-        whole_image = torch.ones_like(inner[:, :1])
-        inner = match_colour(inner, reals.images, whole_image, uniform((batch,), 0.7, 1.0, generator))
-        detail = uniform((batch,), 0.0, 0.8 if self.varied else 0.5, generator)[:, None, None, None]
-        inner = (inner + detail * (reals.images - inner)).clamp(0, 1)
-        inner = only(inner, chance(batch, 0.3, generator), lambda x: sharpen(x, uniform((len(x),), 0.3, 1.5, generator)))
-        masks = draw_masks(reals.landmarks, side, generator)
-        whole = chance(batch, self.whole_share, generator)[:, None, None, None]
-        masks = torch.where(whole, torch.ones_like(masks), masks)
-        m = masks
-        fake = (m * inner + (1 - m) * reals.images).clamp(0, 1)
-        return Fakes(fake, m, reals.images, {"family": self.family, "inner_side": inner_sides})
-
-    def _varied(self, images: Tensor, generator: Generator) -> tuple[Tensor, int]:
-        """Reconstructions (B, 3, S, S) by one disturbed net, and the side that it worked at."""
-        side = images.shape[-1]
-        net = self.nets[int(torch.randint(len(self.nets), (1,), generator=generator))].on(images.device)
-        inner_side = int(torch.randint(max(12, side // 8), side * 3 // 8 + 1, (1,), generator=generator)) * 4
-        down, up = (modes[int(torch.randint(len(modes), (1,), generator=generator))] for modes in (_SHRINKS, _ENLARGES))
-        bent = only(
-            images,
-            chance(len(images), 0.4, generator),
-            lambda x: warp_elastic(x, sigma=uniform((len(x),), 0.002, 0.012, generator), cells=6, generator=generator),
-        )
-        noise = float(uniform((1,), 0.0, 0.06, generator)) * float(torch.rand(1, generator=generator) < 0.7)
-        return reconstruct(_disturbed(net, noise, generator), bent, inner_side, down=down, up=up), inner_side
 
 
 class MouthResynthesis:
@@ -169,47 +118,3 @@ def nearest_layout(landmarks: Tensor, generator: Generator) -> Tensor:
     distance = distance * uniform(tuple(distance.shape), 0.7, 1.3, generator)
     distance.fill_diagonal_(float("inf"))
     return distance.argmin(1) if len(landmarks) > 1 else torch.zeros(1, dtype=torch.long)
-
-
-def reconstruct(net: Callable[[Tensor], Tensor], images: Tensor, inner_side: int, *, down: str = "area", up: str = "bilinear") -> Tensor:
-    """Pass images in 0..1 through an autoencoder that works at `inner_side` pixels.
-
-    Args:
-        net: the autoencoder, images in -1..1 to the same.
-        images: (B, 3, S, S).
-        inner_side: multiple of 4.
-        down: interpolation towards a smaller picture, on the way in or out.
-        up: towards a larger one.
-    """
-    side = images.shape[-1]
-    small = _resize(images, inner_side, down if inner_side < side else up)
-    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16):
-        out = net(2 * small - 1)
-    out = ((out.float() + 1) / 2).clamp(0, 1)
-    return _resize(out, side, down if side < inner_side else up)
-
-
-def _resize(images: Tensor, side: int, mode: str) -> Tensor:
-    if images.shape[-1] == side:
-        return images
-    smooth = {} if mode == "area" else {"align_corners": False, "antialias": side < images.shape[-1]}
-    return fn.interpolate(images, size=(side, side), mode=mode, **smooth).clamp(0, 1)
-
-
-def _disturbed(net: nn.Module, noise: float, generator: Generator) -> nn.Module:
-    """A copy whose weights are a share `noise` (standard deviation) off; the net itself serves other batches meanwhile."""
-    other = copy.deepcopy(net)
-    for weights in other.parameters():
-        weights.mul_(1 + noise * torch.randn(weights.shape, generator=generator))
-    return other
-
-
-def match_colour(inner: Tensor, outer: Tensor, masks: Tensor, strength: Tensor) -> Tensor:
-    """Move mean and spread of `inner` under the mask towards those of `outer` by `strength` (B,) in 0..1."""
-    weight = masks / masks.sum((2, 3), keepdim=True).clamp_min(1e-3)
-    mean_i, mean_o = (inner * weight).sum((2, 3), keepdim=True), (outer * weight).sum((2, 3), keepdim=True)
-    std_i = (((inner - mean_i) ** 2) * weight).sum((2, 3), keepdim=True).sqrt().clamp_min(0.02)
-    std_o = (((outer - mean_o) ** 2) * weight).sum((2, 3), keepdim=True).sqrt()
-    matched = (inner - mean_i) * (std_o / std_i).clamp(0.5, 2.0) + mean_o
-    k = strength[:, None, None, None]
-    return (k * matched + (1 - k) * inner).clamp(0, 1)
