@@ -30,10 +30,6 @@ class AugmentConfig:
     codec: float = 0.65
     second_codec: float = 0.1
     grey: float = 0.02
-    turn: float = 0.0
-    """A quarter turn, or upside down: fine traces stay, what a face looks like does not help."""
-    hide: float = 0.0
-    """A rectangle of a quarter to six tenths of each side is made grey."""
     severity: float = 0.8
     """Scales the range of qualities; 1 reaches JPEG 35 and QP 42."""
 
@@ -72,8 +68,6 @@ def augment_pairs(
     both = only(both, pairwise(config.codec), lambda x: random_codec(x, generator=generator, severity=config.severity))
     both = only(both, pairwise(config.second_codec), lambda x: random_codec(x, generator=generator, severity=config.severity))
     cut = _final_crop(torch.cat([both, masks.repeat(2, 1, 1, 1)], 1), size_px, generator)
-    cut = only(cut, pairwise(config.turn), _twin(lambda x, n: _turn(x, n, generator)))
-    cut = only(cut, pairwise(config.hide), _twin(lambda x, n: _hide(x, n, generator)))
     return cut[:batch, :3], cut[batch:, :3], cut[batch:, 3:]
 
 
@@ -139,23 +133,6 @@ def _overlay(images: Tensor, pairs: int, generator: Generator) -> Tensor:
             for j in (i, i + pairs):
                 out[j, :, rows, columns] = 0
     return out
-
-
-def _turn(images: Tensor, pairs: int, generator: Generator) -> Tensor:
-    quarters = torch.randint(1, 4, (pairs,), generator=generator).repeat(2)
-    return torch.stack([image.rot90(int(k), (1, 2)) for image, k in zip(images, quarters, strict=True)])
-
-
-def _hide(images: Tensor, pairs: int, generator: Generator) -> Tensor:
-    """Grey in the picture's three channels, nothing in the mask."""
-    side = images.shape[-1]
-    size = uniform((pairs, 2), 0.25, 0.6, generator)
-    start = torch.rand(pairs, 2, generator=generator) * (1 - size)
-    at = (torch.arange(side) + 0.5) / side
-    rows, columns = ((at >= start[:, k, None]) & (at < (start + size)[:, k, None]) for k in (0, 1))
-    hidden = (rows[:, :, None] & columns[:, None, :]).repeat(2, 1, 1)[:, None]
-    fill = torch.tensor([0.5, 0.5, 0.5, 0.0])[None, :, None, None]
-    return torch.where(hidden, fill, images)
 
 
 def _final_crop(images: Tensor, size_px: int, generator: Generator) -> Tensor:

@@ -18,7 +18,7 @@ from training.simulators.blends import CrossBlend, MouthResynthesis, SelfBlend, 
 from training.simulators.decoders import DecoderBank, DecoderBlend
 from training.study_data import ClassifySettings, StudyData
 
-ALWAYS = AugmentConfig(colour=1, resample=1, soft_or_sharp=1, noise=1, overlay=1, codec=1, second_codec=1, grey=0.3, turn=1, hide=1)
+ALWAYS = AugmentConfig(colour=1, resample=1, soft_or_sharp=1, noise=1, overlay=1, codec=1, second_codec=1, grey=0.3)
 
 
 class Softened(nn.Module):

@@ -32,7 +32,7 @@ def source_of(pack, simulator, **augment):
 
 
 def test_augmentation_cannot_tell_the_halves_of_a_pair_apart(toy_pack):
-    source = source_of(toy_pack, IdentityGenerator(), overlay=0.5, noise=0.5, second_codec=0.5, grey=0.2, turn=0.5, hide=0.5)
+    source = source_of(toy_pack, IdentityGenerator(), overlay=0.5, noise=0.5, second_codec=0.5, grey=0.2)
     for seed in range(6):
         real, fake, mask, families = source.draw(16, step_generator(seed, 0))
         assert torch.equal(real, fake)
@@ -44,19 +44,6 @@ def test_augmentation_does_change_pictures():
     images = torch.rand(8, 3, 64, 64)
     out, _, _ = augment_pairs(images, images, images[:, :1], size_px=64, config=AugmentConfig(), generator=step_generator(0, 0))
     assert (out - images).abs().mean() > 0.01
-
-
-def test_turning_and_hiding_treat_the_mask_like_the_picture():
-    # Given pictures that are their own masks, whatever moves the one moves the other, and what is hidden holds no fake.
-    images = torch.rand(16, 1, 64, 64) * 0.2 + 0.7
-    config = AugmentConfig(colour=0, resample=0, soft_or_sharp=0, noise=0, overlay=0, codec=0, second_codec=0, grey=0, turn=1, hide=1)
-    three = images.expand(-1, 3, -1, -1)
-    real, fake, masks = augment_pairs(three, three, images, size_px=64, config=config, generator=step_generator(0, 0))
-    hidden = masks == 0
-    assert torch.equal(real, fake)
-    assert torch.equal(real[:, :1][~hidden], masks[~hidden])
-    assert (real[:, :1][hidden] == 0.5).all()
-    assert 0.05 < hidden.float().mean() < 0.4
 
 
 def test_identity_generator_trains_to_a_coin(toy_pack, tmp_path):

@@ -50,11 +50,6 @@ class Settings:
     """Share of pairs that are compressed."""
     severity: float = 0.7
     """How far down the qualities reach, see `AugmentConfig`."""
-    turn: float = 0.5
-    hide: float = 0.35
-    """See `AugmentConfig`: the labelled fakes are few, and a net can learn them by heart."""
-    varied: bool = True
-    """See `DecoderBlend`."""
     hold_out: tuple[str, ...] = ()
     """Sources whose fakes are left out of training, to be judged on as unseen generators."""
     validation_batches: int = 8
@@ -68,17 +63,16 @@ def run(context: Context) -> Outcome:
     train, valid = labelled_faces(context.material.faces, "train", s.hold_out), labelled_faces(context.material.faces, "valid", s.hold_out)
     reals = context.material.reals("train")
     bank: list[nn.Module] = list(train_bank(reals, default_bank(s.bank_steps), context.run_dir / "bank", on_log=context.on_log))
-    simulator = DecoderBlend(bank, whole_share=0.8, varied=s.varied)
+    simulator = DecoderBlend(bank, whole_share=0.8)
     config = MixConfig(size_px=s.size_px, work_px=s.size_px * 9 // 8 // 8 * 8, labelled_share=s.labelled_share)
-    augment = AugmentConfig(codec=s.codec, severity=s.severity, turn=s.turn, hide=s.hide)
+    augment = AugmentConfig(codec=s.codec, severity=s.severity)
     torch.manual_seed(s.seed)
     net_options = json.loads(s.net_options)
     net = build_net(s.net, **net_options)
     if s.init:
         net = continued(net, Path(s.init), s.net)
     source = LabelledSource(train, simulator, config=config, augment=augment)
-    as_screened = AugmentConfig(codec=s.codec, severity=s.severity)
-    check = GeneratedValidation(LabelledSource(valid, simulator, config=config, augment=as_screened), batches=s.validation_batches)
+    check = GeneratedValidation(LabelledSource(valid, simulator, config=config, augment=augment), batches=s.validation_batches)
     net_out, result = train_supervised(
         net,
         lambda _step, generator: source.batch(s.pairs, generator),
@@ -86,7 +80,7 @@ def run(context: Context) -> Outcome:
             steps=s.steps, learning_rate=s.learning_rate, ema=s.ema, seed=s.seed, bf16=s.bf16, validate_every=max(50, s.steps // 6)
         ),
         run_dir=context.run_dir / "classifier",
-        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {named(s.init)} {s.labelled_share} {s.codec} {s.severity} {s.turn} {s.hide} {s.varied}",
+        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {named(s.init)} {s.labelled_share} {s.codec} {s.severity}",
         validate=check,
         on_log=context.on_log,
     )
