@@ -20,10 +20,10 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .device import training_device
 from .errors import DivergedError
 from .face_pack import FacePack
-from .filters import match_colour
 from .geometry import chance, uniform, view, warp_elastic
 from .loop import step_generator
 from .recipe import OnLog
+from .simulators.blends import match_colour
 from .simulators.face_swap import Swapper, align_faces, eye_regions
 from .simulators.face_swap_nets import Decoder, Discriminator, Encoder
 

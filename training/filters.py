@@ -105,14 +105,3 @@ def _interpolate(images: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     if mode in ("area", "nearest"):
         return fn.interpolate(images, size=size, mode=mode)
     return fn.interpolate(images, size=size, mode=mode, align_corners=False)
-
-
-def match_colour(inner: Tensor, outer: Tensor, masks: Tensor, strength: Tensor) -> Tensor:
-    """Move mean and spread of `inner` under the mask towards those of `outer` by `strength` (B,) in 0..1."""
-    weight = masks / masks.sum((2, 3), keepdim=True).clamp_min(1e-3)
-    mean_i, mean_o = (inner * weight).sum((2, 3), keepdim=True), (outer * weight).sum((2, 3), keepdim=True)
-    std_i = (((inner - mean_i) ** 2) * weight).sum((2, 3), keepdim=True).sqrt().clamp_min(0.02)
-    std_o = (((outer - mean_o) ** 2) * weight).sum((2, 3), keepdim=True).sqrt()
-    matched = (inner - mean_i) * (std_o / std_i).clamp(0.5, 2.0) + mean_o
-    k = strength[:, None, None, None]
-    return (k * matched + (1 - k) * inner).clamp(0, 1)

@@ -16,9 +16,8 @@ from .distortions import score_distorted
 from .errors import DataError
 from .scorers import load_scorers
 from .simulators.base import Simulator
-from .simulators.blends import CrossBlend, MouthResynthesis, SelfBlend, WarpBlend
+from .simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 from .simulators.classical_swap import ClassicalSwap
-from .simulators.decoders import DecoderBlend
 from .split_videos import read_video_manifest
 from .still_clips import score_still_clips
 from .video_faces import TrackCrops

@@ -22,7 +22,7 @@ from .measure import Origin
 from .recipe import pack_hash
 from .run_key import ADDED_LATER
 from .schedule import Optimiser, Rates
-from .simulators.decoders import reconstruct
+from .simulators.blends import reconstruct
 
 SPLITS: Final = ("train", "valid", "test")
 _PART: Final = 64

@@ -8,12 +8,10 @@ import torch
 import training.recipes
 from detect_core.nets.autogan import AutoGan
 from training.errors import DataError
-from training.filters import match_colour
 from training.geometry import align_to, random_views, view
 from training.simulators.base import Fakes, Reals
-from training.simulators.blends import CrossBlend, MouthResynthesis, SelfBlend, WarpBlend, nearest_layout
+from training.simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend, match_colour, nearest_layout
 from training.simulators.classical_swap import ClassicalSwap
-from training.simulators.decoders import DecoderBank, DecoderBlend
 from training.simulators.masks import SHAPES, draw_masks
 
 
@@ -31,19 +29,12 @@ def autoencoder():
     return AutoGan(1, 4)
 
 
-def named(simulator, family):
-    simulator.family = family
-    return simulator
-
-
 SIMULATORS = {
     "self_blend": SelfBlend,
     "cross_blend": CrossBlend,
     "warp_blend": WarpBlend,
     "mouth": MouthResynthesis,
-    "decoded_swap": lambda: named(CrossBlend(DecoderBank([autoencoder()])), "decoded_swap"),
     "decoder_blend": lambda: DecoderBlend([autoencoder()], whole_share=0.5),
-    "varied": lambda: DecoderBlend([autoencoder()], whole_share=0.5, family="varied", varied=True),
 }
 
 
@@ -79,15 +70,6 @@ def test_equal_generators_make_equal_fakes(toy_pack, family):
     first, second, other = (simulator(reals, generator(seed)) for seed in (3, 3, 4))
     assert torch.equal(first.images, second.images)
     assert not torch.equal(first.images, other.images)
-
-
-def test_varied_decoders_differ_within_a_batch_and_leave_the_bank_alone(toy_pack):
-    net = autoencoder()
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    recipe = DecoderBlend([net], whole_share=1.0, varied=True)(reals_of(toy_pack, count=8), generator(3)).recipe
-    assert len(recipe["inner_side"]) == 2
-    assert len(set(recipe["inner_side"])) == 2
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -18,7 +18,7 @@ from ..bundle_card import card
 from ..loop import Batch, LoopConfig, train_supervised
 from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
-from ..simulators.decoders import DecoderBlend
+from ..simulators.blends import DecoderBlend
 from .blend import MARGIN, PairValidation
 
 

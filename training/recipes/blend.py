@@ -20,8 +20,7 @@ from ..metrics import auc
 from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
 from ..simulators.base import Simulator
-from ..simulators.blends import CrossBlend, MouthResynthesis, SelfBlend, WarpBlend
-from ..simulators.decoders import DecoderBank, DecoderBlend
+from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 from ..start_weights import continued, named
 
 NET = "blend_resnet"
@@ -53,10 +52,10 @@ def simulators(autoencoders: list[nn.Module]) -> list[tuple[Simulator, float]]:
     """The fake families and their shares."""
     return [
         (SelfBlend(), 0.34),
-        (CrossBlend(DecoderBank(autoencoders)), 0.2),
+        (CrossBlend(), 0.16),
         (WarpBlend(), 0.04),
         (MouthResynthesis(), 0.12),
-        (DecoderBlend(autoencoders, whole_share=0.4, varied=True), 0.3),
+        (DecoderBlend(autoencoders, whole_share=0.6), 0.34),
     ]
 
 

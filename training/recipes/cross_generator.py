@@ -22,8 +22,7 @@ from ..loop import Batch, LoopConfig, train_supervised
 from ..plots import new_figure
 from ..recipe import Context, Outcome, Recipe
 from ..simulators.base import Simulator
-from ..simulators.blends import CrossBlend, MouthResynthesis, SelfBlend, WarpBlend
-from ..simulators.decoders import DecoderBlend
+from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 
 NONE: Final = "nothing left out"
 

@@ -28,7 +28,7 @@ from ..loop import step_generator
 from ..noise_gan import NZ
 from ..recipe import Context, Outcome, Recipe
 from ..run_key import ADDED_LATER
-from ..simulators.decoders import reconstruct
+from ..simulators.blends import reconstruct
 
 SIZE_PX = 64
 

@@ -22,7 +22,7 @@ from ..loop import LoopConfig, step_generator, train_supervised
 from ..material import AUXILIARY_SOURCES
 from ..metrics import auc
 from ..recipe import Context, Outcome, Recipe
-from ..simulators.decoders import DecoderBlend
+from ..simulators.blends import DecoderBlend
 from ..start_weights import continued, named
 
 MARGIN = 1.3

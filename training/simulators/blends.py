@@ -1,4 +1,4 @@
-"""Blended fakes: a face on itself, or on another person's.
+"""Blended fakes: a face on itself, on another person's, and a face that went through a decoder.
 
 Self-blends after the idea of Shiohara and Yamasaki 2022, "Detecting Deepfakes with Self-Blended Images"; cross blends
 after Li et al. 2020, "Face X-ray for More General Face Forgery Detection". Own implementation and parameters.
@@ -6,14 +6,16 @@ after Li et al. 2020, "Face X-ray for More General Face Forgery Detection". Own 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as fn
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
-from ..filters import gaussian_blur, match_colour, only, random_colour, resample_groups, sharpen
+from ..device import Placed
+from ..filters import gaussian_blur, only, random_colour, resample_groups, sharpen
 from ..geometry import align_to, chance, uniform, warp_affine, warp_elastic
 from .base import Fakes, Reals
-from .decoders import DecoderBank
 from .masks import draw_masks
 
 _RATIOS = torch.tensor([0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0])
@@ -67,16 +69,9 @@ class WarpBlend:
 
 
 class CrossBlend:
-    """Another person's face, aligned by five points, colour-matched and feathered in: a classical swap.
-
-    Args:
-        decoders: most of the faces go through one of these, as those of learned swaps do.
-    """
+    """Another person's face, aligned by five points, colour-matched and feathered in: a classical swap."""
 
     family = "cross_blend"
-
-    def __init__(self, decoders: DecoderBank | None = None) -> None:
-        self.decoders = decoders
 
     def __call__(self, reals: Reals, generator: Generator) -> Fakes:
         batch, side = len(reals), reals.images.shape[-1]
@@ -84,16 +79,44 @@ class CrossBlend:
         theta = align_to(reals.landmarks[donors], reals.landmarks)
         grid = fn.affine_grid(theta, list(reals.images.shape), align_corners=False)
         inner = fn.grid_sample(reals.images[donors], grid, mode="bilinear", padding_mode="border", align_corners=False)
-        decoders = self.decoders
-        if decoders is not None:
-            decoded = decoders.varied(inner, generator)[0]
-            share = uniform((batch,), 0.2, 1.0, generator) * chance(batch, 0.7, generator)
-            inner = inner + share[:, None, None, None] * (decoded - inner)
         shape = "face" if bool(torch.rand(1, generator=generator) < 0.6) else None
         masks = draw_masks(reals.landmarks, side, generator, shape=shape)
         inner = match_colour(inner, reals.images, masks, uniform((batch,), 0.6, 1.0, generator))
         inner = only(inner, chance(batch, 0.7, generator), lambda x: degrade(x, generator))
         return _blend(inner, reals.images, masks, generator, family=self.family)
+
+
+class DecoderBlend:
+    """A reconstruction by a frozen autoencoder, pasted through a mask or, for a share, left as the whole picture.
+
+    Args:
+        nets: autoencoders, images in -1..1 to the same; any side that is a multiple of 4.
+        whole_share: share of fakes without a mask (talking heads and generated portraits).
+        family: name in the recipe.
+    """
+
+    def __init__(self, nets: Sequence[nn.Module], *, whole_share: float, family: str = "decoder_blend") -> None:
+        self.nets = tuple(Placed(net.eval().requires_grad_(False)) for net in nets)
+        self.whole_share = whole_share
+        self.family = family
+
+    def __call__(self, reals: Reals, generator: Generator) -> Fakes:
+        batch, side = len(reals), reals.images.shape[-1]
+        net = self.nets[int(torch.randint(len(self.nets), (1,), generator=generator))]
+        inner_side = int(torch.randint(max(12, side // 8), side // 4 + 1, (1,), generator=generator)) * 4
+        inner = reconstruct(net.on(reals.images.device), reals.images, inner_side)
+        # A reconstruction with a visible colour cast would be found by colour alone.
+        whole_image = torch.ones_like(inner[:, :1])
+        inner = match_colour(inner, reals.images, whole_image, uniform((batch,), 0.7, 1.0, generator))
+        detail = uniform((batch,), 0.0, 0.5, generator)[:, None, None, None]
+        inner = (inner + detail * (reals.images - inner)).clamp(0, 1)
+        inner = only(inner, chance(batch, 0.3, generator), lambda x: sharpen(x, uniform((len(x),), 0.3, 1.5, generator)))
+        masks = draw_masks(reals.landmarks, side, generator)
+        whole = chance(batch, self.whole_share, generator)[:, None, None, None]
+        masks = torch.where(whole, torch.ones_like(masks), masks)
+        m = masks
+        fake = (m * inner + (1 - m) * reals.images).clamp(0, 1)
+        return Fakes(fake, m, reals.images, {"family": self.family, "inner_side": inner_side})
 
 
 class MouthResynthesis:
@@ -118,3 +141,26 @@ def nearest_layout(landmarks: Tensor, generator: Generator) -> Tensor:
     distance = distance * uniform(tuple(distance.shape), 0.7, 1.3, generator)
     distance.fill_diagonal_(float("inf"))
     return distance.argmin(1) if len(landmarks) > 1 else torch.zeros(1, dtype=torch.long)
+
+
+def reconstruct(net: nn.Module, images: Tensor, inner_side: int) -> Tensor:
+    """Pass images in 0..1 through an autoencoder that works at `inner_side` pixels."""
+    side = images.shape[-1]
+    mode = "area" if inner_side < side else "bilinear"
+    kwargs = {} if mode == "area" else {"align_corners": False}
+    small = images if inner_side == side else fn.interpolate(images, size=(inner_side, inner_side), mode=mode, **kwargs)
+    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16):
+        out = net(2 * small - 1)
+    out = ((out.float() + 1) / 2).clamp(0, 1)
+    return out if inner_side == side else fn.interpolate(out, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def match_colour(inner: Tensor, outer: Tensor, masks: Tensor, strength: Tensor) -> Tensor:
+    """Move mean and spread of `inner` under the mask towards those of `outer` by `strength` (B,) in 0..1."""
+    weight = masks / masks.sum((2, 3), keepdim=True).clamp_min(1e-3)
+    mean_i, mean_o = (inner * weight).sum((2, 3), keepdim=True), (outer * weight).sum((2, 3), keepdim=True)
+    std_i = (((inner - mean_i) ** 2) * weight).sum((2, 3), keepdim=True).sqrt().clamp_min(0.02)
+    std_o = (((outer - mean_o) ** 2) * weight).sum((2, 3), keepdim=True).sqrt()
+    matched = (inner - mean_i) * (std_o / std_i).clamp(0.5, 2.0) + mean_o
+    k = strength[:, None, None, None]
+    return (k * matched + (1 - k) * inner).clamp(0, 1)

@@ -14,9 +14,10 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from ..errors import DataError
-from ..filters import gaussian_blur, match_colour
+from ..filters import gaussian_blur
 from ..geometry import align_to, uniform
 from .base import Fakes, Reals
+from .blends import match_colour
 
 CANONICAL: Final = torch.tensor([[0.33, 0.38], [0.67, 0.38], [0.5, 0.56], [0.37, 0.74], [0.63, 0.74]])
 """Where the five points lie in an aligned face, in units of its side."""
