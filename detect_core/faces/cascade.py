@@ -2,8 +2,7 @@
 
 Zhang et al. 2016, "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks". The three
 nets and their weights are those of the facenet-pytorch wheel; what differs from its loop is how candidates are cut:
-by `roi_align` over all pictures, each at the size where the candidate is about as large as the net's input, instead of
-one slice and one resize each.
+one `roi_align` over all pictures instead of one slice and one resize each.
 """
 
 from __future__ import annotations
@@ -20,15 +19,10 @@ _FACTOR: Final = 0.709
 """Scale step of the pyramid; its square is one half."""
 _CELL: Final = 12
 """Side of what the proposal net sees."""
-_REFINEMENT_PX: Final = 24
-_OUTPUT_PX: Final = 48
-"""Sides of what the other two see."""
 _THRESHOLDS: Final = (0.6, 0.7, 0.7)
 _MAX_CANDIDATES_PER_PICTURE: Final = 300
 """Proposals that go on per picture: texture full of almost-faces must not starve the neighbours."""
 
-_FINE_ENOUGH: Final = 0.8
-"""Pixels per pixel of a patch that a level needs to have."""
 _BATCH_STEP: Final = 16
 """Candidates are filled up to a multiple of this: matrix kernels treat the odd rest of a batch another way, and a box would depend on the
 other videos in its batch. Filled up, it is the same bits alone and among others (measured: 4 is not enough here, 16 is)."""
@@ -68,20 +62,6 @@ class Candidates:
         return Candidates(self.xyxy[index], self.probability[index], self.picture[index], landmarks)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Level:
-    """The pictures at one size, as floats laid out for `roi_align`."""
-
-    scale_xy: tuple[float, float]
-    """Its pixels per pixel of the pictures."""
-    pixels: Tensor
-    """(N, 3, H, W), 0-255."""
-
-
-Pyramid = list[Level]
-"""From the pictures themselves, at scale 1, to the smallest."""
-
-
 def find(nets: CascadeNets, pictures_NCHW: Tensor, *, min_face_px: float) -> Candidates:
     """Run the whole cascade.
 
@@ -90,8 +70,9 @@ def find(nets: CascadeNets, pictures_NCHW: Tensor, *, min_face_px: float) -> Can
         pictures_NCHW: (N, 3, H, W) uint8 RGB, channels last.
         min_face_px: smallest face that is looked for, in pixels of the pictures.
     """
-    proposals, pyramid = _propose(nets, pictures_NCHW, min_face_px=min_face_px)
-    return _finish(nets, pyramid, _reject(nets, pyramid, proposals))
+    proposals = _propose(nets, pictures_NCHW, min_face_px=min_face_px)
+    pixels = pictures_NCHW.float().contiguous()  # as roi_align reads it
+    return _finish(nets, pixels, _reject(nets, pixels, proposals))
 
 
 def refine(nets: CascadeNets, pictures_NCHW: Tensor, xyxy: Tensor, picture: Tensor) -> Candidates:
@@ -103,64 +84,42 @@ def refine(nets: CascadeNets, pictures_NCHW: Tensor, xyxy: Tensor, picture: Tens
         xyxy: (K, 4) expected boxes.
         picture: (K,) picture number of each.
     """
-    pyramid = _halves(pictures_NCHW)
+    pixels = pictures_NCHW.float().contiguous()  # as roi_align reads it
     expected = Candidates(xyxy, xyxy.new_ones(len(xyxy)), picture)
     for _ in range(2):
-        expected = _output(nets, pyramid, expected)
+        expected = _output(nets, pixels, expected)
     return expected
 
 
-def _whole(pictures_NCHW: Tensor) -> Pyramid:
-    """A pyramid of the pictures alone."""
-    return [Level((1.0, 1.0), pictures_NCHW.float().contiguous())]
-
-
-def _halves(pictures_NCHW: Tensor) -> Pyramid:
-    """A pyramid of the pictures, a half, a quarter and so on, for the output net."""
-    pyramid, level = _whole(pictures_NCHW), _resizable(pictures_NCHW)
-    height, width = pictures_NCHW.shape[2:]
-    while min(level.shape[2:]) >= 2 * _OUTPUT_PX:
-        level = torch.nn.functional.interpolate(level, size=(level.shape[2] // 2, level.shape[3] // 2), mode="bilinear", antialias=True)
-        pyramid.append(Level((level.shape[3] / width, level.shape[2] / height), level.float().contiguous()))
-    return pyramid
-
-
-def _resizable(pictures_NCHW: Tensor) -> Tensor:
-    """Bytes are resampled ten times faster than floats on a CPU; CUDA has no such kernel."""
-    return pictures_NCHW if pictures_NCHW.device.type == "cpu" else pictures_NCHW.float()
-
-
-def _output(nets: CascadeNets, pyramid: Pyramid, candidates: Candidates) -> Candidates:
+def _output(nets: CascadeNets, pixels_NCHW: Tensor, candidates: Candidates) -> Candidates:
     """The output net over every candidate: moved box, probability, landmarks."""
     squares = _square(candidates.xyxy)
-    shift, points, probability = _filled_up(nets.output, _patches(pyramid, squares, candidates.picture, size_px=_OUTPUT_PX))
+    shift, points, probability = _filled_up(nets.output, _patches(pixels_NCHW, squares, candidates.picture, size_px=48))
     width, height = _sides(squares)
     landmarks = torch.stack([points[:, :5] * width[:, None] + squares[:, :1], points[:, 5:] * height[:, None] + squares[:, 1:2]], dim=2)
     return Candidates(_shifted(squares, shift), probability[:, 1], candidates.picture, landmarks)
 
 
-def _finish(nets: CascadeNets, pyramid: Pyramid, candidates: Candidates) -> Candidates:
+def _finish(nets: CascadeNets, pixels_NCHW: Tensor, candidates: Candidates) -> Candidates:
     """Final boxes, probabilities and landmarks; overlapping boxes are merged."""
     if len(candidates.xyxy) == 0:
         return Candidates(candidates.xyxy, candidates.probability, candidates.picture, candidates.xyxy.new_zeros((0, 5, 2)))
-    found = _output(nets, pyramid, candidates)
+    found = _output(nets, pixels_NCHW, candidates)
     found = found.at(torch.nonzero(found.probability > _THRESHOLDS[2]).squeeze(1))
     found = found.at(batched_nms(found.xyxy, found.probability, found.picture, 0.7))
     return found.at(_not_contained(found))
 
 
-def _propose(nets: CascadeNets, pictures_NCHW: Tensor, *, min_face_px: float) -> tuple[Candidates, Pyramid]:
-    """The proposal net at every scale, and the pictures at those scales."""
+def _propose(nets: CascadeNets, pictures_NCHW: Tensor, *, min_face_px: float) -> Candidates:
     height, width = pictures_NCHW.shape[2:]
     scale = _CELL / min_face_px
     parts: list[Candidates] = []
-    pyramid, level = _whole(pictures_NCHW), _resizable(pictures_NCHW)
+    # bytes are resampled ten times faster than floats on a CPU; CUDA has no such kernel
+    level = pictures_NCHW if pictures_NCHW.device.type == "cpu" else pictures_NCHW.float()
     while min(height, width) * scale >= _CELL:
         size = (int(height * scale + 1), int(width * scale + 1))
         level = torch.nn.functional.interpolate(level, size=size, mode="bilinear", antialias=True)
-        pixels = level.float()
-        pyramid.append(Level((size[1] / width, size[0] / height), pixels.contiguous()))
-        shift_map, face_map = nets.proposal(_normalised(pixels))
+        shift_map, face_map = nets.proposal(_normalised(level.float()))
         hits = face_map[:, 1] >= _THRESHOLDS[0]
         picture, row, column = torch.nonzero(hits, as_tuple=True)
         probability = face_map[:, 1][hits]
@@ -172,45 +131,32 @@ def _propose(nets: CascadeNets, pictures_NCHW: Tensor, *, min_face_px: float) ->
         scale *= _FACTOR
     if not parts:
         empty = torch.zeros(0, device=pictures_NCHW.device)
-        return Candidates(empty.reshape(0, 4), empty, empty.long()), pyramid
+        return Candidates(empty.reshape(0, 4), empty, empty.long())
     found = Candidates(
         torch.cat([part.xyxy for part in parts]),
         torch.cat([part.probability for part in parts]),
         torch.cat([part.picture for part in parts]),
     )
     found = found.at(batched_nms(found.xyxy, found.probability, found.picture, 0.7))
-    return _strongest(found, len(pictures_NCHW)), pyramid
+    return _strongest(found, len(pictures_NCHW))
 
 
-def _reject(nets: CascadeNets, pyramid: Pyramid, candidates: Candidates) -> Candidates:
+def _reject(nets: CascadeNets, pixels_NCHW: Tensor, candidates: Candidates) -> Candidates:
     """The refinement net: most proposals end here."""
     if len(candidates.xyxy) == 0:
         return candidates
     squares = _square(candidates.xyxy)
-    shift, probability = _filled_up(nets.refinement, _patches(pyramid, squares, candidates.picture, size_px=_REFINEMENT_PX))
+    shift, probability = _filled_up(nets.refinement, _patches(pixels_NCHW, squares, candidates.picture, size_px=24))
     probability = probability[:, 1]
     found = Candidates(_shifted(squares, shift), probability, candidates.picture)
     found = found.at(torch.nonzero(probability > _THRESHOLDS[1]).squeeze(1))
     return found.at(batched_nms(found.xyxy, found.probability, found.picture, 0.7))
 
 
-def _patches(pyramid: Pyramid, xyxy: Tensor, picture: Tensor, *, size_px: int) -> Tensor:
-    """(K, 3, size, size) patches, normalised, channels last.
-
-    Each is read where its square is about as large as the patch: one sample per pixel will do there, while a large
-    square in the whole picture would take an average of many.
-    """
-    side = xyxy[:, 2] - xyxy[:, 0]
-    level_of = torch.zeros(len(xyxy), dtype=torch.int64, device=xyxy.device)
-    for number, level in enumerate(pyramid):
-        level_of[side * min(level.scale_xy) >= _FINE_ENOUGH * size_px] = number
-    patches = torch.empty(len(xyxy), 3, size_px, size_px, device=xyxy.device)
-    for number, level in enumerate(pyramid):
-        rows = torch.nonzero(level_of == number).squeeze(1)
-        if len(rows):
-            places = xyxy[rows] * xyxy.new_tensor([*level.scale_xy, *level.scale_xy])
-            rois = torch.cat([picture[rows, None].to(xyxy.dtype), places], dim=1)
-            patches[rows] = roi_align(level.pixels, rois, output_size=size_px, sampling_ratio=1, aligned=True)
+def _patches(pixels_NCHW: Tensor, xyxy: Tensor, picture: Tensor, *, size_px: int) -> Tensor:
+    """(K, 3, size, size) patches, averaged where they shrink, normalised, channels last."""
+    rois = torch.cat([picture[:, None].to(xyxy.dtype), xyxy], dim=1)
+    patches: Tensor = roi_align(pixels_NCHW, rois, output_size=size_px, sampling_ratio=2, aligned=True)
     return _normalised(patches).contiguous(memory_format=torch.channels_last)
 
 
