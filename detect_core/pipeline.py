@@ -303,7 +303,7 @@ class Screener:
         with run.clock.stage("decode"):
             info = session.open(first_look=self.options.first_look if is_first else None)
             # in threads the few frames of a first look come soon enough to be searched in one batch
-            at_once = self.options.first_look if is_first and run.decode_threads > 1 else None
+            at_once = self.options.first_look if is_first and session.in_threads else None
             frames, more = session.next_frames(at_once or _FIRST_WINDOW)
         self._gather(session, frames, more, run, num_frames=num_frames)
         return info

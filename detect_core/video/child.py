@@ -106,7 +106,7 @@ class DecodeChild:
             self._tally.hardware = "" if limits.hardware_decode == "off" else "unavailable"
             in_threads = threads > 1 and self._state.threads and bool(index.packets) and facts["codec"] in EXACT_IN_THREADS
             self._frames = without_doubt(decode(threads=threads), tally=self._tally) if in_threads else decode()
-        if in_threads:  # one core is idle until several pictures are under way
+        if threads > 1 and self._state.threads:  # the other core is idle
             with ThreadPoolExecutor(max_workers=1) as beside:
                 measured = beside.submit(quantiser)
                 self._carry = next(self._frames, None)
@@ -144,6 +144,7 @@ class DecodeChild:
                 **facts,
             },
             "sandbox": self._state.as_json(),
+            "in_threads": in_threads,
         }
 
     def _on_next(self, message: dict[str, Any]) -> dict[str, Any]:

@@ -99,6 +99,7 @@ class DecodeSession:
         self.peak_rss_bytes = 0
         self.warnings: set[str] = set()
         self.hardware = ""
+        self.in_threads = False
         shm_fd = os.memfd_create("veriframe-decode", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(shm_fd, SHARED_BYTES)
@@ -145,6 +146,7 @@ class DecodeSession:
         try:
             info = VideoInfo(**{**answer["info"], "warnings": tuple(answer["info"]["warnings"])})
             self.sandbox = dict(answer["sandbox"])
+            self.in_threads = bool(answer.get("in_threads"))
         except (KeyError, TypeError, ValueError) as err:
             raise self._protocol_error(f"its description of the video does not fit ({err})") from err
         self.warnings.update(info.warnings)
