@@ -26,7 +26,8 @@ from . import picture, wire
 from .doubt import without_doubt
 from .foreign_file import ForeignFile
 from .hardware import Device, decode_with_fallback
-from .probe import index_packets, open_container, refuse_still
+from .index import index_packets, refuse_still
+from .probe import open_container
 from .quantiser import key_quantiser
 from .sandbox import SandboxState
 from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
@@ -179,6 +180,7 @@ class DecodeChild:
             "more": bool(rows) and self._next_id < self._tally.num_planned,
             "warnings": sorted(self._tally.warnings),
             "packets_decoded": self._tally.num_packets_decoded,
+            "planned": self._tally.num_planned,
             "hardware": self._tally.hardware,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_rss_bytes": usage.ru_maxrss * 1024,

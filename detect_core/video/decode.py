@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import mmap
 import os
 import select
@@ -95,6 +96,8 @@ class DecodeSession:
         self._spent_seconds = 0.0
         self.sandbox: dict[str, Any] = {}
         self.num_packets_decoded = 0
+        self.num_planned = 0
+        self._last_pts_seconds = -math.inf
         self.cpu_seconds = 0.0
         self.peak_rss_bytes = 0
         self.warnings: set[str] = set()
@@ -184,7 +187,9 @@ class DecodeSession:
                 )
                 for row in answer["frames"]
             ]
+            self._in_order(frames)
             self.num_packets_decoded = int(answer["packets_decoded"])
+            self.num_planned = int(answer["planned"])
             self.cpu_seconds = float(answer["cpu_seconds"])
             self.peak_rss_bytes = int(answer["peak_rss_bytes"])
             self.warnings.update(str(warning) for warning in answer["warnings"])
@@ -223,6 +228,12 @@ class DecodeSession:
     def release(self, *, up_to: int | None = None) -> None:
         """Forget the held full-size pictures, so that the next ones have room; only those up to a frame number when one is given."""
         self._ask({"op": "release", "up_to": up_to})
+
+    def _in_order(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            if not self._last_pts_seconds < frame.pts_seconds < math.inf:
+                raise ValueError(f"a frame at {frame.pts_seconds} s after one at {self._last_pts_seconds} s")
+            self._last_pts_seconds = frame.pts_seconds
 
     def _cut_batch(
         self, requests: Sequence[CropRequest], batch: Sequence[int], results: list[tuple[NDArray[np.uint8], float] | None]

@@ -49,6 +49,20 @@ class ChildHandle:
             self.pidfd = -1
 
 
+@dataclass(slots=True, eq=False)
+class _Nursery:
+    """One nursery process and its children; the next one after its death has its own."""
+
+    control: socket.socket
+    process: subprocess.Popen[bytes]
+    waiting: dict[int, ChildHandle] = field(default_factory=dict)
+    """By ticket, those asked for."""
+    living: dict[int, ChildHandle] = field(default_factory=dict)
+    """By process number."""
+    early_deaths: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Deaths heard of before the births."""
+
+
 class NurseryKeeper:
     """Starts the nursery process on first use and again should it ever die."""
 
@@ -61,11 +75,7 @@ class NurseryKeeper:
         self._program = tuple(program)
         self._lock = threading.Lock()
         self._send_lock = threading.Lock()
-        self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._waiting: dict[int, ChildHandle] = {}
-        self._living: dict[int, ChildHandle] = {}
-        self._early_deaths: dict[int, dict[str, Any]] = {}
+        self._nursery: _Nursery | None = None
         self._tickets = itertools.count()
 
     def warm(self) -> None:
@@ -90,38 +100,40 @@ class NurseryKeeper:
             "hardware_decode": limits.hardware_decode,
         }
         with self._lock:
-            control = self._ensure()
-            self._waiting[ticket] = handle
+            nursery = self._ensure()
+            nursery.waiting[ticket] = handle
         try:
             with self._send_lock:
-                wire.send(control, message, fds=(theirs.fileno(), video_fd, shm_fd))
+                wire.send(nursery.control, message, fds=(theirs.fileno(), video_fd, shm_fd))
         except OSError as err:
             handle.close()
             raise DecodeResourceError("no decode child could be started; the video will be tried again") from err
         finally:
             theirs.close()
-        if not handle.spawned.wait(_SPAWN_SECONDS) or handle.pid == 0:
+        if not handle.spawned.wait(_SPAWN_SECONDS):
             handle.close()
             raise DecodeResourceError(f"no decode child was started within {_SPAWN_SECONDS:.0f} s; the video will be tried again")
+        if handle.pid == 0:
+            handle.close()
+            raise DecodeResourceError("the process that starts decode children ended before it started one; the video will be tried again")
         return handle
 
     def close(self) -> None:
         """End the nursery and with it every child."""
         with self._lock:
-            if self._control is not None:
-                with contextlib.suppress(OSError):
-                    self._control.shutdown(socket.SHUT_RDWR)
-            process, self._process, self._control = self._process, None, None
-        if process is not None:
-            process.wait(timeout=10)
+            nursery, self._nursery = self._nursery, None
+        if nursery is not None:
+            with contextlib.suppress(OSError):
+                nursery.control.shutdown(socket.SHUT_RDWR)
+            nursery.process.wait(timeout=10)
 
-    def _ensure(self) -> socket.socket:
-        if self._control is not None and self._process is not None and self._process.poll() is None:
-            return self._control
+    def _ensure(self) -> _Nursery:
+        if self._nursery is not None and self._nursery.process.poll() is None:
+            return self._nursery
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         environment["MALLOC_ARENA_MAX"] = "1"  # an arena for each thread would take from the address space that a decoder may have
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-I", *self._program, str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
@@ -131,54 +143,55 @@ class NurseryKeeper:
             start_new_session=True,
         )
         theirs.close()
-        self._control = ours
-        threading.Thread(target=self._listen, args=(ours, self._process), name="nursery-keeper", daemon=True).start()
-        return ours
+        self._nursery = nursery = _Nursery(ours, process)
+        threading.Thread(target=self._listen, args=(nursery,), name="nursery-keeper", daemon=True).start()
+        return nursery
 
-    def _listen(self, control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    def _listen(self, nursery: _Nursery) -> None:
         while True:
             try:
-                received = wire.receive(control)
+                received = wire.receive(nursery.control)
             except (OSError, wire.WireError):
                 received = None
             if received is None:
                 break
             message, _ = received
             if "spawned" in message:
-                self._on_spawned(message)
+                self._on_spawned(nursery, message)
             else:
-                self._on_dead(message)
-        control.close()
-        process.wait()
+                self._on_dead(nursery, message)
+        nursery.control.close()
+        nursery.process.wait()
         with self._lock:
-            orphans = [*self._living.values(), *self._waiting.values()]
-            self._living.clear()
-            self._waiting.clear()
+            if self._nursery is nursery:
+                self._nursery = None  # nobody may wait for it from here on
+            orphans = [*nursery.living.values(), *nursery.waiting.values()]
         for handle in orphans:
             handle.status = -int(signal.SIGKILL)
             handle.dead.set()
             handle.spawned.set()
 
-    def _on_spawned(self, message: dict[str, Any]) -> None:
+    def _on_spawned(self, nursery: _Nursery, message: dict[str, Any]) -> None:
         pid = int(message["spawned"])
         with self._lock:
-            handle = self._waiting.pop(int(message["ticket"]))
+            handle = nursery.waiting.pop(int(message["ticket"]))
             handle.pid = pid
-            early = self._early_deaths.pop(pid, None)
+            early = nursery.early_deaths.pop(pid, None)
             if early is None:
-                self._living[pid] = handle
-                with contextlib.suppress(OSError):
-                    handle.pidfd = os.pidfd_open(pid)
+                nursery.living[pid] = handle
+                if handle.sock.fileno() >= 0:  # else nobody waits for it any more, and it ends by itself
+                    with contextlib.suppress(OSError):
+                        handle.pidfd = os.pidfd_open(pid)
         if early is not None:
             _record_death(handle, early)
         handle.spawned.set()
 
-    def _on_dead(self, message: dict[str, Any]) -> None:
+    def _on_dead(self, nursery: _Nursery, message: dict[str, Any]) -> None:
         pid = int(message["dead"])
         with self._lock:
-            handle = self._living.pop(pid, None)
+            handle = nursery.living.pop(pid, None)
             if handle is None:
-                self._early_deaths[pid] = message
+                nursery.early_deaths[pid] = message
         if handle is not None:
             _record_death(handle, message)
 

@@ -27,7 +27,8 @@ from ..options import DecodeLimits
 from . import hardware, picture, sandbox, wire
 from .child import DecodeChild
 from .foreign_file import ForeignFile
-from .probe import index_packets, open_container
+from .index import index_packets
+from .probe import open_container
 from .stream import DecodeTally, decode_wanted
 
 

@@ -23,6 +23,8 @@ class PacketFact:
     """Decoding can start here."""
     is_discardable: bool
     """No other picture refers to this one."""
+    is_choosable: bool = True
+    """Its picture is shown, at a time that no other has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], to
         tolerance: in units of the packets' times.
         costs: what a packet costs, one number per packet: `costs_from_key` or `costs_beside_others`.
     """
-    order = sorted(range(len(packets)), key=lambda n: packets[n].pts)
+    order = sorted((n for n, packet in enumerate(packets) if packet.is_choosable), key=lambda n: packets[n].pts)
     times = [packets[n].pts for n in order]
     moved: list[int] = []
     taken = set(wanted)

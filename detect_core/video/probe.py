@@ -1,25 +1,17 @@
-"""Open a video inside the decode child and measure it: one pass over the packets, nothing decoded yet.
-
-What containers claim (duration, frame rate, frame count) is only compared, never trusted.
-"""
+"""Open a video inside the decode child and choose the stream that a player would show."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import av
-import numpy as np
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..errors import (
     CorruptContainerError,
-    DurationTooLongError,
     EncryptedMediaError,
-    ImageOnlyError,
     NotMediaError,
     NoVideoStreamError,
     ResolutionTooLargeError,
@@ -32,9 +24,6 @@ from ..options import DecodeLimits
 from .foreign_file import ForeignFile
 from .look_ahead import look_ahead
 from .mp4boxes import survey
-from .nal import nal_length_bytes, picture_kind
-from .plan import PacketFact
-from .quantiser import KeyPicture
 from .sniff import HEAD_BYTES, sniff
 
 DEMUXERS: Final = ("mov", "matroska", "avi", "flv", "ogg", "gif", "apng", "mpeg", "mpegvideo", "mpegts")
@@ -47,27 +36,6 @@ CODECS: Final = (
 _DECODERS: Final = (*CODECS, "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9", "flv", "vp6a")
 _STILL_DEMUXERS: Final = {"gif", "apng"}
 _READ_BYTES: Final = 256 * 1024
-_HELD_BYTES: Final = 16 * 1024**2
-"""Videos up to this size are read once: their packets stay in memory between indexing and decoding."""
-
-
-@dataclass(frozen=True, slots=True)
-class PacketIndex:
-    """Every packet of the screened stream and what follows from them."""
-
-    packets: tuple[PacketFact, ...]
-    """In decode order; empty when timestamps are unusable and decoding must be sequential."""
-    num_packets: int
-    duration_seconds: float
-    frame_rate: float | None
-    bit_rate: float | None
-    num_keyframes: int
-    first_pts: int
-    warnings: tuple[str, ...]
-    key_packet: Packet[VideoStream] | None = field(default=None, repr=False, compare=False)
-    """One key picture, to be asked for its quantiser."""
-    held: tuple[Packet[VideoStream], ...] = field(default=(), repr=False, compare=False)
-    """The packets themselves, of the container that was indexed; empty for a large video, which is read again."""
 
 
 def open_container(
@@ -127,7 +95,7 @@ def _choose_stream(container: InputContainer, *, limits: DecodeLimits) -> tuple[
     pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not pictures:
         raise NoVideoStreamError("the container holds no video stream (audio, data or cover art only); upload a file with a picture")
-    playable = [s for s in pictures if _codec_name(s) in CODECS and _size(s) != (0, 0)]
+    playable = [s for s in pictures if codec_name(s) in CODECS and _size(s) != (0, 0)]
     candidates = playable or pictures
     best = container.streams.best("video")
     stream = best if best in candidates else candidates[0]
@@ -136,7 +104,7 @@ def _choose_stream(container: InputContainer, *, limits: DecodeLimits) -> tuple[
         raise ResolutionTooLargeError(
             f"the picture is {width}x{height}, the limit is {limits.frame_pixels} pixels; upload a smaller rendition"
         )
-    codec = _codec_name(stream)
+    codec = codec_name(stream)
     if codec not in CODECS:
         raise UnsupportedCodecError(f"the video codec is {codec or 'unknown'}, which is not decoded here; upload H.264, HEVC, VP9 or AV1")
     if (width, height) != (0, 0) and min(width, height) < limits.short_side_px:
@@ -154,7 +122,8 @@ def _unseen(container: InputContainer, *, num_pictures: int) -> tuple[str, ...]:
     return tuple(warning for warning, is_there in seen_not if is_there)
 
 
-def _codec_name(stream: VideoStream) -> str:
+def codec_name(stream: VideoStream) -> str:
+    """Of the stream's decoder, as FFmpeg spells it; empty without one."""
     context = stream.codec_context
     return str(context.codec.canonical_name) if context is not None else ""
 
@@ -162,118 +131,3 @@ def _codec_name(stream: VideoStream) -> str:
 def _size(stream: VideoStream) -> tuple[int, int]:
     context = stream.codec_context
     return (int(context.width), int(context.height)) if context is not None else (0, 0)
-
-
-def index_packets(container: InputContainer, stream: VideoStream, *, limits: DecodeLimits) -> PacketIndex:
-    """Read every packet of `stream` without decoding: times, key flags, references.
-
-    Raises:
-        EncryptedMediaError: packets carry encryption side data.
-        DurationTooLongError: the real time span or the packet count is above the limit.
-        UndecodableError: there is no packet at all.
-    """
-    codec = _codec_name(stream)
-    length_bytes = nal_length_bytes(codec, stream.codec_context.extradata)
-    pts: list[int | None] = []
-    keys: list[bool] = []
-    discardable: list[bool] = []
-    layers: list[int] = []
-    num_bytes = num_corrupt = 0
-    key_picture = KeyPicture()
-    held: list[Packet[VideoStream]] = []
-    time_base = float(stream.time_base or 0) or 1.0
-    max_ticks = limits.duration_seconds / time_base
-    first: int | None = None
-    for packet in _packets(container, stream):
-        if _is_encrypted(packet):
-            raise EncryptedMediaError("the video packets are encrypted; upload the file without copy protection")
-        kind = picture_kind(codec, memoryview(packet), length_bytes=length_bytes) if codec in ("h264", "hevc") else None
-        pts.append(packet.pts)
-        # an H.264 "key" packet that is no IDR may be a gradual refresh: decoding from there is not exact
-        keys.append(bool(packet.is_keyframe) and (kind is None or codec != "h264" or kind.is_idr))
-        discardable.append(kind is not None and not kind.is_reference)
-        layers.append(kind.temporal_layer if kind else 0)
-        num_bytes += packet.size
-        if num_bytes <= _HELD_BYTES:
-            held.append(packet)
-        if keys[-1]:
-            key_picture.add(packet)
-        num_corrupt += bool(packet.is_corrupt)
-        first = packet.pts if first is None else first
-        too_long = first is not None and packet.pts is not None and abs(packet.pts - first) > max_ticks
-        if too_long or len(pts) > limits.num_packets:
-            raise DurationTooLongError(
-                f"the video spans more than {limits.duration_seconds:.0f} s or {limits.num_packets} frames; cut it into parts"
-            )
-    if not pts:
-        raise UndecodableError("the video stream holds not a single packet; upload the original file")
-    index = _summarise(stream, pts, keys, discardable, layers, num_bytes=num_bytes, num_corrupt=num_corrupt, time_base=time_base)
-    return replace(index, key_packet=key_picture.packet, held=tuple(held) if len(held) == len(pts) else ())
-
-
-def _packets(container: InputContainer, stream: VideoStream) -> Any:
-    """Packets with payload, ending quietly where a cut-off file ends."""
-    try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-    except (av.error.FFmpegError, MemoryError):
-        # out of memory: at this point that is a chunk that lies about its size
-        return
-
-
-def _is_encrypted(packet: av.Packet[VideoStream]) -> bool:
-    return bool(packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"))
-
-
-def _summarise(
-    stream: VideoStream,
-    pts: list[int | None],
-    keys: list[bool],
-    discardable: list[bool],
-    layers: list[int],
-    *,
-    num_bytes: int,
-    num_corrupt: int,
-    time_base: float,
-) -> PacketIndex:
-    warnings: list[str] = []
-    known = sorted({p for p in pts if p is not None})
-    usable = len(known) == len(pts)
-    top_layer = max(layers)
-    gaps = np.diff(np.asarray(known, np.float64)) * time_base
-    median_gap = float(np.median(gaps)) if len(gaps) else 0.0
-    span = (known[-1] - known[0]) * time_base + median_gap if known else 0.0
-    if len(gaps) > 2 and float(np.quantile(gaps, 0.95)) > 1.5 * float(np.quantile(gaps, 0.05)) + 2 * time_base:
-        warnings.append("VFR")
-    claimed = float((stream.duration or 0) * time_base)
-    if claimed > 0 and span > 0 and not 0.5 < (claimed + 0.5) / (span + 0.5) < 2.0:
-        warnings.append("DURATION_MISMATCH")
-    if stream.frames and len(pts) < 0.98 * stream.frames - 1:
-        warnings.append("PARTIAL_DECODE")
-    if num_corrupt:
-        warnings.append("DECODE_ERRORS")
-    facts = tuple(
-        PacketFact(pts=int(p or 0), is_key=key, is_discardable=drop and layer == top_layer)
-        for p, key, drop, layer in zip(pts, keys, discardable, layers, strict=True)
-    )
-    return PacketIndex(
-        packets=facts if usable else (),
-        num_packets=len(pts),
-        duration_seconds=span,
-        frame_rate=1.0 / median_gap if median_gap > 0 else None,
-        bit_rate=8.0 * num_bytes / span if span > 0 and len(pts) > 1 else None,
-        num_keyframes=sum(keys),
-        first_pts=known[0] if known else 0,
-        warnings=tuple(warnings),
-    )
-
-
-def refuse_still(container_name: str, index: PacketIndex) -> None:
-    """Refuse a PNG that holds a single picture (a GIF of one picture is judged, and found to be too little).
-
-    Raises:
-        ImageOnlyError: the only packet is the whole file.
-    """
-    if container_name == "apng" and index.num_packets == 1:
-        raise ImageOnlyError("the file is a single still picture, not a video; upload a video file")

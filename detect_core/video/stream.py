@@ -17,8 +17,9 @@ from ..errors import ResolutionTooLargeError, UnsupportedCodecError
 from ..options import DecodeLimits
 from .foreign_file import ForeignFile
 from .hardware import as_in_software
+from .index import PacketIndex
 from .plan import cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
-from .probe import PacketIndex, open_container
+from .probe import open_container
 from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds
 
 
@@ -52,7 +53,7 @@ def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EV
     Each is the cheapest to decode near its time.
     """
     start, end = within
-    order = sorted(range(len(index.packets)), key=lambda n: index.packets[n].pts)
+    order = sorted((n for n, packet in enumerate(index.packets) if packet.is_choosable), key=lambda n: index.packets[n].pts)
     if within != _EVERYTHING:
         order = [n for n in order if start <= (index.packets[n].pts - index.first_pts) * time_base <= end]
     times = [float(index.packets[n].pts) for n in order]
@@ -109,12 +110,13 @@ def decode_wanted(
             wanted = wanted_packets(index, num_frames=num_frames, within=within, time_base=time_base)
             chosen = first_look_of(wanted, first_look)
             tally.num_planned = len(chosen)
-            yield from _planned(packets, stream, index, wanted=chosen, time_base=time_base, limits=limits, tally=tally)
+            planned = _planned(packets, stream, index, wanted=chosen, time_base=time_base, limits=limits, tally=tally)
+            yield from _forward(planned, tally=tally)
         else:
-            numbers = _sampled_numbers(stream, index, num_frames=num_frames, within=within)
+            numbers = _sampled_numbers(index, num_frames=num_frames, within=within)
             chosen = first_look_of(numbers, first_look)
             tally.num_planned = len(chosen)
-            yield from _sequential(packets, stream, wanted=set(chosen), limits=limits, tally=tally)
+            yield from _sequential(packets, stream, index, wanted=chosen, limits=limits, tally=tally)
     except av.error.DecoderNotFoundError as err:
         raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
     finally:
@@ -172,35 +174,48 @@ def _selected(
             yield (frame.pts - index.first_pts) * time_base, frame
 
 
-def _sampled_numbers(stream: VideoStream, index: PacketIndex, *, num_frames: int, within: Stretch) -> list[int]:
+def _forward(frames: Iterator[tuple[float, av.VideoFrame]], *, tally: DecodeTally) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The frames without those that come after one of a later time: damaged times, which a track of a face cannot follow."""
+    last_seconds = -1.0
+    for seconds, frame in frames:
+        if seconds > last_seconds:
+            last_seconds = seconds
+            yield seconds, frame
+        else:
+            tally.num_missed += 1
+            tally.warnings.add("DECODE_ERRORS")
+
+
+def _sampled_numbers(index: PacketIndex, *, num_frames: int, within: Stretch) -> list[int]:
     """Numbers of the sampled frames of a stream without usable times."""
-    rate = _frame_rate(stream)
+    rate = index.frame_rate or 1.0
     numbers = [n for n in range(index.num_packets) if within[0] <= n / rate <= within[1]]
     return [numbers[i] for i in sample_indices(num_frames, times_seconds=[float(n) for n in numbers])]
-
-
-def _frame_rate(stream: VideoStream) -> float:
-    return float(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _sequential(
     packets: Iterator[Packet[VideoStream]],
     stream: VideoStream,
+    index: PacketIndex,
     *,
-    wanted: set[int],
+    wanted: Sequence[int],
     limits: DecodeLimits,
     tally: DecodeTally,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    rate = _frame_rate(stream)
+    rate = index.frame_rate or 1.0
+    left = set(wanted)
     number = 0
     for packet in chain(packets, [None]):
         if packet is not None:
             tally.num_packets_decoded += 1
         for frame in _decode(stream, packet, tally):
             _check(frame, limits=limits, tally=tally)
-            if number in wanted:
+            if number in left:
+                left.discard(number)
                 yield number / rate, frame
             number += 1
+        if not left:
+            return
 
 
 def _decode(stream: VideoStream, packet: Packet[VideoStream] | None, tally: DecodeTally) -> list[av.VideoFrame]:

@@ -14,8 +14,9 @@ from detect_core.options import ScreeningOptions
 from detect_core.video import picture
 from detect_core.video.decode import DecodeSession
 from detect_core.video.foreign_file import ForeignFile
+from detect_core.video.index import index_packets
 from detect_core.video.keeper import NurseryKeeper, keeper
-from detect_core.video.probe import index_packets, open_container
+from detect_core.video.probe import open_container
 from detect_core.video.quantiser import key_quantiser
 from detect_core.video.stream import DecodeTally, decode_wanted
 

@@ -142,7 +142,7 @@ class Stub:
         wire.send(self._sock, {"ok": True, "info": {**info, **kinds}, "sandbox": {}})
 
     def _usage(self) -> dict[str, Any]:
-        return {"packets_decoded": 0, "cpu_seconds": 0.0, "peak_rss_bytes": 0}
+        return {"packets_decoded": 0, "planned": 0, "cpu_seconds": 0.0, "peak_rss_bytes": 0}
 
 
 def _stand_in(_kind: str) -> hardware.Device:

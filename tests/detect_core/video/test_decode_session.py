@@ -253,14 +253,49 @@ def test_a_new_nursery_takes_over_when_the_old_one_dies(clip: Path) -> None:
     options = ScreeningOptions()
     with clip.open("rb") as file, DecodeSession(file, options=options, nursery=nursery) as session:
         session.open()
-        assert nursery._process is not None
-        nursery._process.kill()
+        assert nursery._nursery is not None
+        nursery._nursery.process.kill()
         assert session._child.dead.wait(5)
         with pytest.raises(errors.DecodeResourceError):
             session.next_frames(8)
     with clip.open("rb") as file, DecodeSession(file, options=options, nursery=nursery) as session:
         assert session.open().num_packets == 50
     nursery.close()
+
+
+def test_the_end_of_an_old_nursery_takes_nothing_from_the_new_one(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nursery = NurseryKeeper()
+    options = ScreeningOptions(num_frames=8)
+    heard = threading.Event()
+    with clip.open("rb") as file, DecodeSession(file, options=options, nursery=nursery) as orphan:
+        # Given a nursery that died, of which its listener hears late
+        old = nursery._nursery
+        assert old is not None
+        reap = old.process.wait
+        monkeypatch.setattr(old.process, "wait", lambda *_: heard.wait(10) and reap())
+        old.process.kill()
+        while old.process.poll() is None:
+            time.sleep(0.01)
+        # When another video is begun before that
+        with DecodeSession(file, options=options, nursery=nursery) as session:
+            heard.set()
+            assert orphan._child.dead.wait(5)
+            # Then it is decoded, and so is the next
+            assert not session._child.dead.is_set()
+            decode_all(session)
+    with clip.open("rb") as file, DecodeSession(file, options=options, nursery=nursery) as session:
+        decode_all(session)
+    nursery.close()
+
+
+@pytest.mark.parametrize("times", [[1.0, 0.5], [1.0, 1.0], [float("nan")], [float("inf")]])
+def test_times_that_no_decoder_gives_are_a_childs_misbehaviour(clip: Path, monkeypatch: pytest.MonkeyPatch, times: list[float]) -> None:
+    with open_clip(clip) as session:
+        session.open()
+        rows = [{"id": i, "pts": time, "offset": 0, "height": 2, "width": 2, "scale": 1.0} for i, time in enumerate(times)]
+        monkeypatch.setattr(session, "_answer", lambda: {"frames": rows})
+        with pytest.raises(errors.DecodeProtocolError, match="do not fit"):
+            session.next_frames(8)
 
 
 def test_no_process_outlives_a_killed_worker(clip: Path) -> None:
@@ -271,7 +306,7 @@ def test_no_process_outlives_a_killed_worker(clip: Path) -> None:
         "from detect_core.options import ScreeningOptions\n"
         "session = DecodeSession(open(sys.argv[1], 'rb'), options=ScreeningOptions())\n"
         "session.open()\n"
-        "print(session._child.pid, keeper()._process.pid, flush=True)\n"
+        "print(session._child.pid, keeper()._nursery.process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     worker = subprocess.Popen([sys.executable, "-c", script, str(clip)], stdout=subprocess.PIPE, text=True)

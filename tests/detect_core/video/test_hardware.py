@@ -25,7 +25,8 @@ from detect_core.video import picture, sandbox, stream
 from detect_core.video.decode import DecodeSession
 from detect_core.video.foreign_file import ForeignFile
 from detect_core.video.hardware import Device, as_in_software, decode_with_fallback, driver_files
-from detect_core.video.probe import index_packets, open_container
+from detect_core.video.index import index_packets
+from detect_core.video.probe import open_container
 from detect_core.video.sandbox_probe import ACTS
 from detect_core.video.stream import DecodeTally, decode_wanted
 

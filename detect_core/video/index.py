@@ -1,0 +1,221 @@
+"""Measure an opened video in one pass over its packets, nothing decoded yet.
+
+What containers claim (duration, frame rate, frame count) is only compared, never trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from ..errors import DurationTooLongError, EncryptedMediaError, ImageOnlyError, UndecodableError
+from ..options import DecodeLimits
+from .nal import nal_length_bytes, picture_kind
+from .plan import PacketFact
+from .probe import codec_name
+from .quantiser import KeyPicture
+
+_HELD_BYTES: Final = 16 * 1024**2
+"""Videos up to this size are read once: their packets stay in memory between indexing and decoding."""
+_MAX_UNTIMED_SHARE: Final = 0.05
+"""Pictures without a time of their own are never looked at; where they are more than these, none of the times is believed."""
+_USUAL_RATE: Final = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class PacketIndex:
+    """Every packet of the screened stream and what follows from them."""
+
+    packets: tuple[PacketFact, ...]
+    """In decode order; empty when timestamps are unusable and decoding must be sequential."""
+    num_packets: int
+    """Those whose picture is shown."""
+    duration_seconds: float
+    """Span of what is shown."""
+    frame_rate: float | None
+    bit_rate: float | None
+    num_keyframes: int
+    first_pts: int
+    """Of what is shown."""
+    warnings: tuple[str, ...]
+    key_packet: Packet[VideoStream] | None = field(default=None, repr=False, compare=False)
+    """One key picture, to be asked for its quantiser."""
+    held: tuple[Packet[VideoStream], ...] = field(default=(), repr=False, compare=False)
+    """The packets themselves, of the container that was indexed; empty for a large video, which is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One packet as the demuxer gives it."""
+
+    pts: int | None
+    num_bytes: int
+    is_key: bool
+    is_reference: bool
+    layer: int
+    is_trimmed: bool
+    """An edit list leaves its picture out: it is decoded for others at most, and never comes out."""
+
+
+def index_packets(container: InputContainer, stream: VideoStream, *, limits: DecodeLimits) -> PacketIndex:
+    """Read every packet of `stream` without decoding: times, key flags, references.
+
+    Raises:
+        EncryptedMediaError: packets carry encryption side data.
+        DurationTooLongError: the real time span or the packet count is above the limit.
+        UndecodableError: there is no packet at all, or an edit list leaves them all out.
+    """
+    codec = codec_name(stream)
+    length_bytes = nal_length_bytes(codec, stream.codec_context.extradata)
+    seen: list[_Seen] = []
+    num_bytes = num_corrupt = 0
+    key_picture = KeyPicture()
+    held: list[Packet[VideoStream]] = []
+    max_ticks = limits.duration_seconds / _time_base(stream)
+    first: int | None = None
+    for packet in _packets(container, stream):
+        if _is_encrypted(packet):
+            raise EncryptedMediaError("the video packets are encrypted; upload the file without copy protection")
+        kind = picture_kind(codec, memoryview(packet), length_bytes=length_bytes) if codec in ("h264", "hevc") else None
+        # an H.264 "key" packet that is no IDR may be a gradual refresh: decoding from there is not exact
+        is_key = bool(packet.is_keyframe) and (kind is None or codec != "h264" or kind.is_idr)
+        is_reference, layer = (kind.is_reference, kind.temporal_layer) if kind is not None else (True, 0)
+        seen.append(_Seen(packet.pts, packet.size, is_key, is_reference, layer, packet.is_discard))
+        num_bytes += packet.size
+        if num_bytes <= _HELD_BYTES:
+            held.append(packet)
+        if is_key:
+            key_picture.add(packet)
+        num_corrupt += bool(packet.is_corrupt)
+        first = packet.pts if first is None else first
+        too_long = first is not None and packet.pts is not None and abs(packet.pts - first) > max_ticks
+        if too_long or len(seen) > limits.num_packets:
+            raise DurationTooLongError(
+                f"the video spans more than {limits.duration_seconds:.0f} s or {limits.num_packets} frames; cut it into parts"
+            )
+    if not any(not each.is_trimmed for each in seen):
+        raise UndecodableError(f"the video stream holds {len(seen)} packets and shows none of them; upload the original file")
+    return _summarise(
+        stream,
+        seen,
+        is_damaged=num_corrupt > 0,
+        key_packet=key_picture.packet,
+        held=tuple(held) if len(held) == len(seen) else (),
+    )
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Packets with payload, ending quietly where a cut-off file ends."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except (av.error.FFmpegError, MemoryError):
+        # out of memory: at this point that is a chunk that lies about its size
+        return
+
+
+def _is_encrypted(packet: Packet[VideoStream]) -> bool:
+    return bool(packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"))
+
+
+def _time_base(stream: VideoStream) -> float:
+    return float(stream.time_base or 0) or 1.0
+
+
+def _summarise(
+    stream: VideoStream,
+    seen: Sequence[_Seen],
+    *,
+    is_damaged: bool,
+    key_packet: Packet[VideoStream] | None,
+    held: tuple[Packet[VideoStream], ...],
+) -> PacketIndex:
+    time_base = _time_base(stream)
+    shown = [each for each in seen if not each.is_trimmed]
+    facts = _facts(seen)
+    times = sorted({each.pts for each in shown if each.pts is not None})
+    gaps = np.diff(np.asarray(times, np.float64)) * time_base
+    is_timed = sum(fact.is_choosable for fact in facts) >= (1 - _MAX_UNTIMED_SHARE) * len(shown) and _runs_forward(facts)
+    if is_timed:
+        median_gap = float(np.median(gaps)) if len(gaps) else 0.0
+        span = (times[-1] - times[0]) * time_base + median_gap
+    else:
+        median_gap = 1.0 / float(stream.average_rate or stream.guessed_rate or _USUAL_RATE)
+        span = len(shown) * median_gap
+    warnings: list[str] = []
+    if len(gaps) > 2 and float(np.quantile(gaps, 0.95)) > 1.5 * float(np.quantile(gaps, 0.05)) + 2 * time_base:
+        warnings.append("VFR")
+    claimed = float((stream.duration or 0) * time_base)
+    if claimed > 0 and span > 0 and not 0.5 < (claimed + 0.5) / (span + 0.5) < 2.0:
+        warnings.append("DURATION_MISMATCH")
+    # an edit list takes pictures away as well, but then the claimed duration is that of what it leaves
+    is_short = claimed <= 0 or span < 0.98 * claimed - median_gap
+    if stream.frames and len(seen) < 0.98 * stream.frames - 1 and is_short:
+        warnings.append("PARTIAL_DECODE")
+    if is_damaged:
+        warnings.append("DECODE_ERRORS")
+    is_moving = len(shown) > 1 and span > 0
+    return PacketIndex(
+        packets=facts if is_timed else (),
+        num_packets=len(shown),
+        duration_seconds=span,
+        frame_rate=1.0 / median_gap if median_gap > 0 else None,
+        bit_rate=8.0 * sum(each.num_bytes for each in shown) / span if is_moving else None,
+        num_keyframes=sum(each.is_key for each in seen),
+        first_pts=times[0] if times else 0,
+        warnings=tuple(warnings),
+        key_packet=key_packet,
+        held=held,
+    )
+
+
+def _facts(seen: Sequence[_Seen]) -> tuple[PacketFact, ...]:
+    top_layer = max(each.layer for each in seen)
+    once: set[int] = set()
+    often: set[int] = set()
+    for each in seen:
+        if each.pts is not None and not each.is_trimmed:
+            (often if each.pts in once else once).add(each.pts)
+    return tuple(
+        PacketFact(
+            pts=each.pts or 0,
+            # whether a picture without a time leads its group cannot be told: decoding begins at the key before
+            is_key=each.is_key and each.pts is not None,
+            is_discardable=not each.is_reference and each.layer == top_layer,
+            is_choosable=not each.is_trimmed and each.pts is not None and each.pts not in often,
+        )
+        for each in seen
+    )
+
+
+def _runs_forward(facts: Sequence[PacketFact]) -> bool:
+    """Whether each group of pictures is shown after the one before: parts put one behind the other may each begin at 0."""
+    latest: list[int] = []
+    is_new = True
+    for fact in facts:
+        is_new = is_new or fact.is_key
+        if fact.is_choosable and is_new:
+            latest.append(fact.pts)
+            is_new = False
+        elif fact.is_choosable:
+            latest[-1] = max(latest[-1], fact.pts)
+    return all(before < after for before, after in pairwise(latest))
+
+
+def refuse_still(container_name: str, index: PacketIndex) -> None:
+    """Refuse a PNG that holds a single picture (a GIF of one picture is judged, and found to be too little).
+
+    Raises:
+        ImageOnlyError: the only packet is the whole file.
+    """
+    if container_name == "apng" and index.num_packets == 1:
+        raise ImageOnlyError("the file is a single still picture, not a video; upload a video file")

@@ -1,0 +1,154 @@
+"""Files whose pictures are not all shown, or not at the times they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from builders import moving_pictures, write_clip
+from detect_core.options import ScreeningOptions
+from detect_core.structs import Frame, VideoInfo
+from detect_core.video import picture
+from detect_core.video.decode import DecodeSession
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one pass over a file gave."""
+
+    info: VideoInfo
+    frames: list[Frame]
+    num_planned: int
+    num_packets_decoded: int
+    warnings: set[str]
+
+    @property
+    def times(self) -> list[float]:
+        return [frame.pts_seconds for frame in self.frames]
+
+
+def look_at(path: Path, *, num_frames: int = 8) -> Seen:
+    with path.open("rb") as file, DecodeSession(file, options=ScreeningOptions(num_frames=num_frames)) as session:
+        info = session.open()
+        frames, more = session.next_frames(num_frames)
+        assert not more
+        return Seen(info, frames, session.num_planned, session.num_packets_decoded, session.warnings)
+
+
+def run_ffmpeg(*arguments: str | Path) -> None:
+    import subprocess
+
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *map(str, arguments)], check=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("odd_times") / "whole.mp4"
+    write_clip(path, moving_pictures(150), options={"g": "150", "bf": "2"})
+    return path
+
+
+# --- edit lists ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length_seconds", [None, 1.0])
+def test_of_a_trimmed_clip_only_what_a_player_shows_is_looked_at(whole: Path, tmp_path: Path, length_seconds: float | None) -> None:
+    # Given a 6 s clip of one group, cut at 4 s without encoding it anew: its edit list leaves 4 s of pictures out
+    trimmed = tmp_path / "trimmed.mp4"
+    run_ffmpeg("-ss", "4", "-i", whole, *(["-t", f"{length_seconds}"] if length_seconds else []), "-c", "copy", trimmed)
+    shown = shown_pictures(trimmed)
+
+    seen = look_at(trimmed)
+
+    span = max(shown) + 1 / 25
+    assert seen.info.duration_seconds == pytest.approx(span, abs=0.05)
+    assert seen.info.num_packets == len(shown)
+    assert not seen.warnings & {"DURATION_MISMATCH", "PARTIAL_DECODE"}
+    assert len(seen.frames) == seen.num_planned == 8
+    assert seen.times[0] < span / 8
+    assert seen.times[-1] > span * 7 / 8 - 0.04
+    for frame in seen.frames:
+        moment = min(shown, key=lambda each: abs(each - frame.pts_seconds))
+        assert moment == pytest.approx(frame.pts_seconds, abs=1e-6)
+        np.testing.assert_array_equal(frame.image_hwc, shown[moment])
+
+
+def test_a_clip_trimmed_in_many_groups_lacks_nothing(tmp_path: Path) -> None:
+    clip, trimmed = tmp_path / "clip.mp4", tmp_path / "trimmed.mp4"
+    write_clip(clip, moving_pictures(150), options={"g": "20", "bf": "2"})
+    run_ffmpeg("-ss", "2.5", "-i", clip, "-t", "2", "-c", "copy", trimmed)
+
+    seen = look_at(trimmed)
+
+    assert seen.info.duration_seconds == pytest.approx(2.0, abs=0.15)
+    assert not seen.warnings & {"DURATION_MISMATCH", "PARTIAL_DECODE", "DECODE_ERRORS"}
+    assert len(seen.frames) == 8
+
+
+# --- times ---------------------------------------------------------------------------------------------------------
+
+
+def test_parts_put_one_behind_the_other_are_all_looked_at_in_order(tmp_path: Path) -> None:
+    # Given two transport streams in one file, the second of which begins its times anew
+    early, late, both = tmp_path / "early.ts", tmp_path / "late.ts", tmp_path / "both.ts"
+    write_clip(early, moving_pictures(50, seed=1), options={"g": "25"})
+    write_clip(late, moving_pictures(50, seed=2), options={"g": "25"}, times=[30 + i / 25 for i in range(50)])
+    both.write_bytes(late.read_bytes() + early.read_bytes())
+
+    seen = look_at(both)
+
+    assert len(seen.frames) == 8
+    assert seen.times == sorted(set(seen.times))
+    assert 3.5 < seen.info.duration_seconds < 4.5
+    assert seen.times[-1] > 3.3
+
+
+def test_one_picture_without_a_time_of_its_own_does_not_cost_the_plan(tmp_path: Path) -> None:
+    plain, shared = tmp_path / "plain.mkv", tmp_path / "shared.mkv"
+    write_clip(plain, moving_pictures(150), options={"g": "50", "bf": "0"})
+    remux(plain, shared, lambda number, pts: pts - 40 if number == 20 else pts)
+
+    seen = look_at(shared, num_frames=2)
+
+    assert len(seen.frames) == 2
+    assert seen.num_packets_decoded < 100
+
+
+def test_where_most_pictures_have_no_time_of_their_own_they_are_counted(tmp_path: Path) -> None:
+    plain, shared = tmp_path / "plain.mkv", tmp_path / "shared.mkv"
+    write_clip(plain, moving_pictures(100), options={"g": "50", "bf": "0"})
+    remux(plain, shared, lambda number, pts: pts - 40 * (number % 2))
+
+    seen = look_at(shared)
+
+    assert len(seen.frames) == 8
+    assert seen.info.duration_seconds == pytest.approx(4.0, abs=0.2)
+    # decoding ends with the last picture that is wanted
+    assert seen.num_packets_decoded < 100
+
+
+def remux(source: Path, target: Path, moved: Callable[[int, int], int]) -> None:
+    """Write the packets of `source` with other times, in milliseconds."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(p for p in given.demux(video=0) if p.size):
+            packet.pts = packet.dts = moved(number, int(packet.pts or 0))
+            packet.stream = stream
+            output.mux(packet)
+
+
+def shown_pictures(clip: Path) -> dict[float, np.ndarray]:
+    """Seconds since the first shown picture -> upright RGB, as FFmpeg itself shows them."""
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        frames = [
+            (float(f.pts * stream.time_base), picture.small_rgb(f, long_side_px=10_000, rotation=0)) for f in container.decode(stream)
+        ]
+    start = min(seconds for seconds, _ in frames)
+    return {seconds - start: image for seconds, image in frames}
