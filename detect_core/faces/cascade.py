@@ -200,7 +200,7 @@ def _strongest(candidates: Candidates, num_pictures: int) -> Candidates:
     rank_in_picture = torch.zeros_like(order)
     for picture in range(num_pictures):
         members = order[candidates.picture[order] == picture]
-        rank_in_picture[members] = torch.arange(len(members))
+        rank_in_picture[members] = torch.arange(len(members), device=order.device)
     return candidates.at(torch.nonzero(rank_in_picture < _MAX_CANDIDATES_PER_PICTURE).squeeze(1))
 
 

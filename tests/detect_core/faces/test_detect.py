@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from facenet_pytorch import MTCNN
 
 from builders import astronaut_pictures, moving_pictures
+from detect_core.faces.cascade import Candidates, _strongest
 from detect_core.faces.detect import MtcnnFaceDetector
+from pretended_gpu import GPU, PretendedGpu
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +54,16 @@ def test_a_flood_of_candidates_is_bounded(detector: MtcnnFaceDetector) -> None:
     tiles = np.tile(astronaut_pictures(1, size=(120, 90))[0], (8, 8, 1))
     found = detector.find([tiles], min_face_px=20)[0]
     assert 5 < len(found) <= 300
+
+
+def test_a_flood_of_candidates_is_bounded_on_a_gpu() -> None:
+    with PretendedGpu() as mode:
+        picture = torch.tensor([0] * 400 + [1] * 10, device=GPU)
+        candidates = Candidates(
+            picture=picture,
+            xyxy=torch.zeros((410, 4), device=GPU),
+            probability=torch.linspace(0.6, 0.9, 410, device=GPU),
+        )
+        kept = _strongest(candidates, 2)
+    assert mode.met > 0
+    assert torch.bincount(kept.picture.as_subclass(torch.Tensor)).tolist() == [300, 10]
