@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .aggregate import TrackWindow, best_window, of_track
 from .calibration import BundleSet, VideoCalibration
 from .detectors import Precision
-from .domain import Domain, appearance
+from .domain import appearance
 from .evidence import crop_score, mean_logits, suspicious_segments, track_score, worst_moments
 from .faces.detect import FoundFace
 from .options import ScreeningOptions
@@ -39,9 +39,12 @@ class Look:
     warnings: set[str] = field(default_factory=set)
 
     def part(self, number: int, num_parts: int) -> Look:
-        """Every `num_parts`-th frame, beginning with frame `number`: one of several looks at the same video."""
-        chosen = slice(number, None, num_parts)
-        return replace(self, frames=self.frames[chosen], boxes=self.boxes[chosen])
+        """One of several looks at the same video: one of every `num_parts` frames that follow each other.
+
+        Another one each time, because the face search has a rhythm of its own: it looks at every third frame as a whole.
+        """
+        chosen = [i for i in range(len(self.frames)) if (i + i // num_parts) % num_parts == number]
+        return replace(self, frames=[self.frames[i] for i in chosen], boxes=[self.boxes[i] for i in chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def judge(
     )
     first = bundle_set.bundles[0].name if bundle_set.bundles else ""
     pictures = {key: crops[first] for key, crops in scored.crops.items()}
-    circumstances = Circumstances(quantiser=info.quantiser, distances=_distances(judged, tracks, pictures, calibration.domain))
+    circumstances = Circumstances(quantiser=info.quantiser, distances=_distances(judged, tracks, pictures, calibration))
     decision = decide(
         judged,
         counts=counts,
@@ -135,6 +138,7 @@ def judge(
             pts_seconds=tuple(round(frame.pts_seconds, 6) for frame in look.frames),
         ),
         tracks=tuple(track_score(track, windows[track_id], calibration=calibration) for track_id, track in tracks.items()),
+        deciding_track=decision.track_id,
         segments=tuple(s for track in tracks.values() for s in suspicious_segments(track, calibration=calibration)),
         detectors=_reports(bundle_set, tracks, windows, decision, scored),
         evidence=worst_moments(scores, calibration=calibration, pictures=pictures, thumbnails=options.thumbnails),
@@ -164,13 +168,17 @@ def _distances(
     windows: Sequence[TrackWindow],
     tracks: Mapping[int, Sequence[CropScore]],
     pictures: Mapping[tuple[int, float], NDArray[np.uint8]],
-    domain: Domain | None,
+    calibration: VideoCalibration,
 ) -> dict[int, float]:
-    """How far the deciding track's faces are from those of the calibration; of the others nobody asks."""
-    if domain is None or not windows:
+    """How far the faces of tracks that may decide are from those of the calibration; of the others nobody asks."""
+    if calibration.domain is None or not windows:
         return {}
-    deciding = max(windows, key=lambda window: window.z).track_id
-    return {deciding: domain.distance(appearance([pictures[deciding, score.pts_seconds] for score in tracks[deciding]]))}
+    highest = max(windows, key=lambda window: window.z)
+    deciding = [window.track_id for window in windows if window is highest or calibration.probability(window.z) >= calibration.t_review]
+    return {
+        track_id: calibration.domain.distance(appearance([pictures[track_id, score.pts_seconds] for score in tracks[track_id]]))
+        for track_id in deciding
+    }
 
 
 def _reports(

@@ -232,8 +232,7 @@ class Screener:
 
     def _ask_again(self, run: _Run, scored: Scored, verdict: Verdict) -> list[float]:
         """P(fake) of the deciding window on re-compressed copies of its crops."""
-        judged = [track for track in verdict.tracks if track.p_fake is not None]
-        deciding = max(judged, key=lambda track: track.p_fake or 0.0)
+        assert verdict.deciding_track is not None  # a suspicion is one about a face
 
         def rescore(name: str, crops: Sequence[NDArray[np.uint8]]) -> Sequence[float]:
             logits = self.engine.logits(name, crops, deadline=run.deadline, cancel=run.cancel, exact=True, share=run.share)
@@ -243,8 +242,8 @@ class Screener:
             return asked_again(
                 [without_shadow(score) for score in scored.scores],
                 scored.crops,
-                track_id=deciding.track_id,
-                num_tracks=len(judged),
+                track_id=verdict.deciding_track,
+                num_tracks=sum(track.p_fake is not None for track in verdict.tracks),
                 calibration=self.bundle_set.calibration.under(verdict.video.quantiser),
                 rescore=rescore,
                 names=[bundle.name for bundle in self.bundle_set.bundles if not is_track_bundle(bundle)],
@@ -261,7 +260,7 @@ class Screener:
         with _session(file, more, run) as session:
             info = self._look_at(session, run, num_frames=more.num_frames)
             looks = [replace(run, look=run.look.part(k, num_looks)) for k in range(num_looks)]
-            sampling = f"{SAMPLING_POLICY}+{num_looks}_looks/1"
+            sampling = f"{SAMPLING_POLICY}+{num_looks}_looks/2"
             verdicts = [self._verdict(session, info, look, sampling=sampling) for look in looks]
             order = sorted((v.p_fake, i) for i, v in enumerate(verdicts) if v.p_fake is not None)
             if len(order) < num_looks:
@@ -275,6 +274,11 @@ class Screener:
         is_smaller = self.options.first_look is not None and self.options.first_look < self.options.num_frames
         return self.bundle_set.calibration.first_look_clear if is_smaller else None
 
+    @property
+    def _inexactness(self) -> float:
+        """What P(fake) may differ by from that of fp32, with room to spare."""
+        return 0.0 if self.engine.is_exact else 2 * SCORE_TOLERANCE["bf16"]
+
     def _score(self, run: _Run, *, exact: bool = False) -> Scored:
         return score_tracks(run.look, self.engine, self._scored, deadline=run.deadline, cancel=run.cancel, exact=exact, share=run.share)
 
@@ -283,7 +287,7 @@ class Screener:
 
         Only these frames are decoded: they cost little more than half of the whole look, and most videos get no further.
         One that does is opened anew, so its verdict is that of a whole look and nothing else. Clear means that every
-        face could be followed and that not one crop stands out: a stretch that the whole look would see (five of its
+        frame came, that every face could be followed and that not one crop stands out: a stretch that the whole look would see (five of its
         frames) holds at least one frame of a first look of a quarter of them.
         """
         first = replace(run, look=Look())
@@ -291,11 +295,13 @@ class Screener:
             info = self._look_at(session, first, num_frames=self.options.first_look, is_first=True)
             scored = self._score(first)
             verdict = self._judge(
-                session, info, first, scored, num_requested=len(first.look.frames), sampling=f"{SAMPLING_POLICY}+first_look/2"
+                session, info, first, scored, num_requested=session.num_planned, sampling=f"{SAMPLING_POLICY}+first_look/3"
             )
+        all_seen = len(first.look.frames) == session.num_planned
         all_followed = len(scored.scores) == sum(len(kept) for kept in first.look.boxes)
         calibration = self.bundle_set.calibration.under(info.quantiser)
-        is_clear = all_followed and loudest_crop([without_shadow(score).logits for score in scored.scores], calibration) < clear
+        loudest = loudest_crop([without_shadow(score).logits for score in scored.scores], calibration)
+        is_clear = all_seen and all_followed and loudest < clear - self._inexactness
         return (verdict if is_clear and verdict.verdict == "authentic" else None), session.cpu_seconds
 
     def _look_at(self, session: DecodeSession, run: _Run, *, num_frames: int | None = None, is_first: bool = False) -> VideoInfo:
@@ -385,9 +391,8 @@ class Screener:
         """Whether what bf16 may add or take could carry a track over a threshold."""
         calibration = self.bundle_set.calibration
         probabilities = [verdict.p_fake, *(calibration.probability(track.z) for track in verdict.tracks if track.z is not None)]
-        margin = 2 * SCORE_TOLERANCE["bf16"]
         return any(
-            abs(probability - threshold) <= margin
+            abs(probability - threshold) <= self._inexactness
             for probability in probabilities
             if probability is not None
             for threshold in (calibration.t_review, calibration.t_fake)

@@ -16,7 +16,9 @@ MIN_CROPS: Final = 5
 """Fewer accepted crops allow no judgement."""
 MIN_MEAN_WEIGHT: Final = 0.12
 """Faces so small or blurred on average that neither verdict would be earned."""
-POLICY: Final = "two-thresholds/1"
+POLICY: Final = "two-thresholds/2"
+_OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE"}
+"""Reasons not to judge one face that say nothing about the others of the video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ def decide(
     track_logits: Mapping[int, Mapping[str, float]],
     circumstances: Circumstances = Circumstances(),
 ) -> Decision:
-    """Judge a video.
+    """Judge a video by its highest-scoring face; where that one cannot be judged, another one that is suspicious decides.
+
+    A blurred or unusual face may not hide what a clear one beside it shows. It keeps the others from being called authentic.
 
     Args:
         windows: best windows of the tracks that are long enough.
@@ -75,25 +79,51 @@ def decide(
     too_little = _too_little(windows, counts=counts, num_crops=num_crops)
     if too_little is not None:
         return too_little
-    best = max(windows, key=lambda window: window.z)
+    decisions = [
+        _by_face(
+            window,
+            num_tracks=len(windows),
+            calibration=calibration,
+            logits=track_logits.get(window.track_id, {}),
+            distance=circumstances.distances.get(window.track_id),
+            quantiser=circumstances.quantiser,
+        )
+        for window in sorted(windows, key=lambda window: -window.z)
+    ]
+    for decision in decisions:
+        if not _OF_ONE_FACE & {*decision.reason_codes}:
+            return decision if decision.verdict in ("suspicious", "manipulated") else decisions[0]
+    return decisions[0]
+
+
+def _by_face(
+    best: TrackWindow,
+    *,
+    num_tracks: int,
+    calibration: VideoCalibration,
+    logits: Mapping[str, float],
+    distance: float | None,
+    quantiser: float | None,
+) -> Decision:
+    """What one face says about a video of `num_tracks`."""
     raw = calibration.probability(best.z)
-    p_fake = calibration.probability(crowd_corrected(best.z, num_tracks=len(windows), beta=calibration.beta))
+    p_fake = calibration.probability(crowd_corrected(best.z, num_tracks=num_tracks, beta=calibration.beta))
     if best.mean_weight < MIN_MEAN_WEIGHT:
         return Decision(
             verdict="inconclusive",
             p_fake=None,
             reason_codes=("LOW_EVIDENCE",),
-            sentence="The faces are too small or too blurred to judge; a sharper or larger rendition may allow a verdict.",
+            sentence=f"{_name(best, num_tracks).capitalize()} is too small or too blurred to judge; a sharper or larger rendition may allow a verdict.",
         )
     if raw >= calibration.t_fake > p_fake:
         return Decision(
             verdict="inconclusive",
             p_fake=p_fake,
             reason_codes=("CROWD_UNCERTAIN",),
-            sentence=f"Face {best.track_id} looks manipulated, but among {len(windows)} faces one such score can be chance; look at that face.",
+            sentence=f"Face {best.track_id} looks manipulated, but among {num_tracks} faces one such score can be chance; look at that face.",
             track_id=best.track_id,
         )
-    spread = float(np.std(list(track_logits.get(best.track_id, {}).values()) or [0.0]))
+    spread = float(np.std(list(logits.values()) or [0.0]))
     if calibration.max_disagreement is not None and spread > calibration.max_disagreement and p_fake >= calibration.t_review:
         return Decision(
             verdict="inconclusive",
@@ -102,7 +132,6 @@ def decide(
             sentence="The detectors contradict each other on the same face; a person should look.",
             track_id=best.track_id,
         )
-    distance = circumstances.distances.get(best.track_id)
     if calibration.domain is not None and distance is not None and distance > calibration.domain.limit:
         return Decision(
             verdict="inconclusive",
@@ -111,7 +140,6 @@ def decide(
             sentence=f"Face {best.track_id} looks unlike all faces that the detectors were measured on (light, colour or detail); its score says little.",
             track_id=best.track_id,
         )
-    quantiser = circumstances.quantiser
     if (
         calibration.max_quantiser is not None
         and quantiser is not None
@@ -128,7 +156,11 @@ def decide(
             ),
             track_id=best.track_id,
         )
-    return _by_threshold(p_fake, best, calibration=calibration, num_tracks=len(windows))
+    return _by_threshold(p_fake, best, calibration=calibration, num_tracks=num_tracks)
+
+
+def _name(window: TrackWindow, num_tracks: int) -> str:
+    return "the face" if num_tracks == 1 else f"face {window.track_id} of {num_tracks}"
 
 
 def unstable(decision: Decision, *, again: Sequence[float], calibration: VideoCalibration) -> Decision:
@@ -155,7 +187,7 @@ def unstable(decision: Decision, *, again: Sequence[float], calibration: VideoCa
 
 
 def _by_threshold(p_fake: float, best: TrackWindow, *, calibration: VideoCalibration, num_tracks: int) -> Decision:
-    faces = "the face" if num_tracks == 1 else f"face {best.track_id} of {num_tracks}"
+    faces = _name(best, num_tracks)
     if p_fake >= calibration.t_fake:
         return Decision(
             verdict="manipulated",

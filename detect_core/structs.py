@@ -50,7 +50,7 @@ class VideoInfo:
     duration_seconds: float
     """Span of the presentation timestamps, not the container's claim."""
     num_packets: int
-    """Video packets in the screened stream."""
+    """Video packets in the screened stream whose picture is shown: an edit list may leave some out."""
     num_keyframes: int
     """Packets flagged as key."""
     codec: str
@@ -279,6 +279,8 @@ class Verdict:
     video: VideoInfo
     sampling: Sampling
     tracks: tuple[TrackScore, ...] = ()
+    deciding_track: int | None = None
+    """Number of the track that the word and `p_fake` rest on, if they rest on one."""
     segments: tuple[Segment, ...] = ()
     detectors: tuple[DetectorReport, ...] = ()
     evidence: tuple[Evidence, ...] = ()

@@ -78,10 +78,15 @@ def decision_of(video: VideoLogits, calibration: VideoCalibration) -> Decision:
         if window is not None:
             windows.append(window)
     seen = max((len(track.weights) for track in video.tracks), default=0)
-    deciding = max(windows, key=lambda window: window.z).track_id if windows else None
-    distances: dict[int, float] = {}
-    if calibration.domain is not None and deciding is not None and video.tracks[deciding].appearance:
-        distances[deciding] = calibration.domain.distance(np.asarray(video.tracks[deciding].appearance, np.float64))
+    distances = (
+        {
+            window.track_id: calibration.domain.distance(np.asarray(video.tracks[window.track_id].appearance, np.float64))
+            for window in windows
+            if video.tracks[window.track_id].appearance
+        }
+        if calibration.domain is not None
+        else {}
+    )
     return decide(
         windows,
         counts=FaceCounts(num_frames=seen, num_frames_with_face=seen, num_small_or_unsure=0, min_face_px=0.0),

@@ -110,3 +110,27 @@ def test_copies_are_close_to_the_crop_and_differ_from_it() -> None:
         copy = recompressed(smooth, quality=quality, scale=scale)
         assert copy.shape == smooth.shape
         assert np.abs(copy.astype(int) - smooth).mean() < 4
+
+
+def of_faces(
+    *faces: tuple[float, float], circumstances: Circumstances = NORMAL, logits: dict[int, dict[str, float]] | None = None
+) -> Decision:
+    """The decision about faces of (z, mean weight)."""
+    windows = [TrackWindow(track_id=i, z=z, start=0, stop=5, num_crops=20, mean_weight=weight) for i, (z, weight) in enumerate(faces)]
+    return decide(windows, counts=COUNTS, num_crops=40, calibration=CALIBRATION, track_logits=logits or {}, circumstances=circumstances)
+
+
+def test_a_face_that_cannot_be_judged_hides_no_clear_one() -> None:
+    clear, blurred = (FAKE, 0.9), (FAKE + 0.1, 0.05)
+    assert of_faces(clear, blurred) == of_faces(clear, (CLEAN, 0.9))
+    strange = Circumstances(distances={1: 99.0})
+    assert of_faces(clear, (FAKE + 0.1, 0.9), circumstances=strange).track_id == 0
+    contradictory = {1: {"a": 9.0, "b": -3.0}}
+    assert of_faces(clear, (FAKE + 0.1, 0.9), logits=contradictory).verdict == "manipulated"
+    assert of_faces((SUSPECT, 0.9), blurred).verdict == "suspicious"
+
+
+def test_a_face_that_cannot_be_judged_keeps_the_others_from_being_cleared() -> None:
+    assert of_faces((CLEAN, 0.9), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)
+    assert of_faces((CLEAN, 0.9), (FAKE, 0.9), circumstances=Circumstances(distances={1: 99.0})).reason_codes == ("OUT_OF_DOMAIN",)
+    assert of_faces((FAKE, 0.05), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)

@@ -54,7 +54,7 @@ def test_a_clear_video_is_let_go_after_the_first_look_and_says_so(screener: Scre
 
     assert verdict.verdict == "authentic"
     assert verdict.sampling.num_decoded == verdict.sampling.num_requested == 8
-    assert verdict.sampling.policy.endswith("+first_look/2")
+    assert verdict.sampling.policy.endswith("+first_look/3")
     assert "PARTIAL_DECODE" not in verdict.warnings
 
 

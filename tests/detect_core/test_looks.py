@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from builders import astronaut_pictures, write_clip
+from detect_core.judging import Look
 from detect_core.options import ScreeningOptions
 from detect_core.pipeline import Screener
-from detect_core.structs import Verdict
+from detect_core.structs import Frame, Verdict
 
 OPTIONS = ScreeningOptions(num_frames=8, first_look=None)
 
@@ -49,7 +52,7 @@ def test_a_suspicious_video_gets_the_middle_of_three_looks(screener: Screener, p
     assert len(looks) == 3
     assert looks == sorted(looks)
     assert verdict.p_fake == pytest.approx(looks[1], abs=1e-3)
-    assert verdict.sampling.policy.endswith("+3_looks/1")
+    assert verdict.sampling.policy.endswith("+3_looks/2")
     assert verdict.sampling.num_decoded == verdict.sampling.num_requested == 8
     assert len(verdict.extra["p_fake_recompressed"]) == 3
 
@@ -68,3 +71,16 @@ def test_a_video_too_short_for_other_frames_keeps_its_verdict(screener: Screener
 
     assert verdict.verdict == "suspicious"
     assert "p_fake_of_looks" not in verdict.extra
+
+
+def test_each_look_holds_frames_of_every_turn_of_the_face_search() -> None:
+    pictures = np.zeros((2, 2, 3), np.uint8)
+    look = Look(frames=[Frame(frame_id=i, pts_seconds=float(i), image_hwc=pictures, scale=1.0) for i in range(96)], boxes=[[]] * 96)
+
+    parts = [[frame.frame_id for frame in look.part(k, 3).frames] for k in range(3)]
+
+    assert sorted(chain(*parts)) == list(range(96))
+    for part in parts:
+        assert len(part) == 32
+        assert all(b - a <= 5 for a, b in pairwise(part))
+        assert [sum(number % 3 == turn for number in part) for turn in range(3)] in ([11, 11, 10], [11, 10, 11], [10, 11, 11])
