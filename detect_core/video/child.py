@@ -31,6 +31,7 @@ from .probe import open_container
 from .quantiser import key_quantiser
 from .sandbox import SandboxState
 from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
+from .upright import UPRIGHT, orientation_of, pixel_aspect, with_square_pixels
 
 
 class DecodeChild:
@@ -43,7 +44,8 @@ class DecodeChild:
         self._state = state
         self._device = device
         self._held: dict[int, av.VideoFrame] = {}
-        self._rotation = 0
+        self._orientation = UPRIGHT
+        self._pixel_aspect = 1.0
         self._next_id = 0
         self._tally = DecodeTally()
         self._frames: Iterator[tuple[float, av.VideoFrame]] = iter(())
@@ -119,25 +121,28 @@ class DecodeChild:
             raise UndecodableError("not one picture came out of the decoder; upload the original file")
         refuse_still(facts["container"], index)
         first = self._carry[1]
-        self._rotation = picture.rotation_of(first)
+        self._orientation = orientation_of(first)
+        self._pixel_aspect = pixel_aspect(stream.sample_aspect_ratio)
         if min(first.width, first.height) < limits.short_side_px:
             raise ResolutionTooSmallError(
                 f"the picture is {first.width}x{first.height}, the short side must be at least {limits.short_side_px}; upload the original size"
             )
-        turned = self._rotation % 180 == 90
+        width, height = picture.upright_size(self._as_shown(first), orientation=self._orientation)
         notes = [*warnings, *index.warnings]
         if int(first.color_trc or 0) in picture.HDR_TRANSFERS:
             notes.append("HDR")
-        if self._rotation:
+        if self._orientation != UPRIGHT:
             notes.append("ROTATED")
+        if self._pixel_aspect != 1.0:
+            notes.append("NON_SQUARE_PIXELS")
         return {
             "info": {
-                "width_px": first.height if turned else first.width,
-                "height_px": first.width if turned else first.height,
+                "width_px": width,
+                "height_px": height,
                 "duration_seconds": index.duration_seconds,
                 "num_packets": index.num_packets,
                 "num_keyframes": index.num_keyframes,
-                "rotation_degrees": (360 - self._rotation) % 360,
+                "rotation_degrees": (360 - self._orientation.rotation) % 360,
                 "frame_rate": index.frame_rate,
                 "bit_rate": index.bit_rate,
                 "quantiser": mean_quantiser,
@@ -156,16 +161,16 @@ class DecodeChild:
             self._carry = self._carry or next(self._frames, None)
             if self._carry is None:
                 break
-            seconds, frame = self._carry
+            seconds, frame = self._carry[0], self._as_shown(self._carry[1])
             held_bytes += _frame_bytes(frame)
             if rows and held_bytes > self._limits.hold_bytes:
                 break
-            small = picture.small_rgb(frame, long_side_px=self._small_long_side_px, rotation=self._rotation)
+            small = picture.small_rgb(frame, long_side_px=self._small_long_side_px, orientation=self._orientation)
             if offset + small.nbytes > len(self._shm):
                 break
             self._write(offset, small)
             height, width = small.shape[:2]
-            full_width, _ = picture.upright_size(frame, rotation=self._rotation)
+            full_width, _ = picture.upright_size(frame, orientation=self._orientation)
             rows.append(
                 {"id": self._next_id, "pts": seconds, "offset": offset, "height": height, "width": width, "scale": full_width / width}
             )
@@ -192,7 +197,7 @@ class DecodeChild:
         offset = 0
         for (number, x, y), requests in groupby(message["requests"], key=lambda r: (int(r["id"]), float(r["x"]), float(r["y"]))):
             squares = [picture.Square(float(r["side"]), int(r["size_px"]), bool(r["native"])) for r in requests]
-            cut = picture.cut_squares(self._held[number], rotation=self._rotation, centre_xy=(x, y), squares=squares)
+            cut = picture.cut_squares(self._held[number], orientation=self._orientation, centre_xy=(x, y), squares=squares)
             for crop, sharpness in cut:
                 self._write(offset, crop)
                 rows.append({"offset": offset, "sharpness": sharpness})
@@ -203,6 +208,9 @@ class DecodeChild:
         up_to = message["up_to"]
         self._held = {number: frame for number, frame in self._held.items() if up_to is not None and number > int(up_to)}
         return {}
+
+    def _as_shown(self, frame: av.VideoFrame) -> av.VideoFrame:
+        return with_square_pixels(frame, aspect=self._pixel_aspect, max_pixels=self._limits.frame_pixels)
 
     def _write(self, offset: int, image: NDArray[np.uint8]) -> None:
         np.frombuffer(self._shm, np.uint8, image.nbytes, offset)[:] = image.reshape(-1)

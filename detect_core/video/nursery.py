@@ -30,6 +30,7 @@ from .foreign_file import ForeignFile
 from .index import index_packets
 from .probe import open_container
 from .stream import DecodeTally, decode_wanted
+from .upright import orientation_of
 
 
 def main() -> None:
@@ -83,8 +84,8 @@ def _rehearse() -> None:
         opened, video, _ = open_container(file, limits=limits)
         index = index_packets(opened, video, limits=limits)
         for _seconds, frame in decode_wanted(file, (opened, video), index, num_frames=2, limits=limits, tally=DecodeTally()):
-            picture.small_rgb(frame, long_side_px=32, rotation=picture.rotation_of(frame))
-            picture.cut_squares(frame, rotation=0, centre_xy=(32, 32), squares=[picture.Square(48, 32)])
+            picture.small_rgb(frame, long_side_px=32, orientation=orientation_of(frame))
+            picture.cut_squares(frame, centre_xy=(32, 32), squares=[picture.Square(48, 32)])
     finally:
         os.close(fd)
 

@@ -16,6 +16,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from .upright import UPRIGHT, Orientation
+
 HDR_TRANSFERS: Final = {16, 18}
 """SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG), as numbered in ITU-T H.273."""
 
@@ -42,28 +44,17 @@ _SEAM_PX: Final = 8
 _REFORMATTER = VideoReformatter()
 
 
-def rotation_of(frame: av.VideoFrame) -> int:
-    """Counter-clockwise quarter turns times 90 that stand the picture upright; nonsense in the file counts as 0."""
-    try:
-        degrees = float(frame.rotation)
-    except (ValueError, OverflowError, TypeError):
-        return 0
-    if not np.isfinite(degrees):
-        return 0
-    return round(degrees / 90.0) * 90 % 360
-
-
-def small_rgb(frame: av.VideoFrame, *, long_side_px: int, rotation: int) -> NDArray[np.uint8]:
+def small_rgb(frame: av.VideoFrame, *, long_side_px: int, orientation: Orientation = UPRIGHT) -> NDArray[np.uint8]:
     """The whole picture, upright, (h, w, 3) RGB, long side at most `long_side_px`, never enlarged."""
     scale = min(1.0, long_side_px / max(frame.width, frame.height))
     width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
     rgb = _to_rgb(frame, width=width, height=height)
-    return np.ascontiguousarray(np.rot90(rgb, rotation // 90))
+    return orientation.apply(rgb)
 
 
-def upright_size(frame: av.VideoFrame, *, rotation: int) -> tuple[int, int]:
+def upright_size(frame: av.VideoFrame, *, orientation: Orientation = UPRIGHT) -> tuple[int, int]:
     """Width and height of the picture once it stands upright."""
-    return (frame.height, frame.width) if rotation % 180 == 90 else (frame.width, frame.height)
+    return (frame.height, frame.width) if orientation.swaps_sides else (frame.width, frame.height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +75,7 @@ class Square:
 
 
 def cut_squares(
-    frame: av.VideoFrame, *, rotation: int, centre_xy: tuple[float, float], squares: Sequence[Square]
+    frame: av.VideoFrame, *, orientation: Orientation = UPRIGHT, centre_xy: tuple[float, float], squares: Sequence[Square]
 ) -> list[tuple[NDArray[np.uint8], float]]:
     """Cut squares around one centre of the upright picture and resize them; beyond the border the edge is repeated.
 
@@ -92,16 +83,16 @@ def cut_squares(
 
     Args:
         frame: full-size picture as decoded.
-        rotation: as `rotation_of` says.
+        orientation: how the picture stands upright.
         centre_xy: centre of the squares in pixels of the upright picture.
         squares: at least one.
 
     Returns:
         Per square the crop, (size_px, size_px, 3) RGB, and its sharpness (variance of the Laplacian of its grey image).
     """
-    size = upright_size(frame, rotation=rotation)
+    size = upright_size(frame, orientation=orientation)
     x0, y0, x1, y1 = _within(centre_xy, max(square.span for square in squares), size)
-    region = _region_rgb(frame, rotation=rotation, x0=x0, y0=y0, x1=x1, y1=y1)
+    region = _region_rgb(frame, orientation=orientation, x0=x0, y0=y0, x1=x1, y1=y1)
     cut: dict[Square, tuple[NDArray[np.uint8], float]] = {}
     for square in squares:
         if square not in cut:
@@ -136,9 +127,9 @@ def _resized(square: NDArray[np.uint8], size_px: int) -> tuple[NDArray[np.uint8]
     return square, float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
-def _region_rgb(frame: av.VideoFrame, *, rotation: int, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.uint8]:
+def _region_rgb(frame: av.VideoFrame, *, orientation: Orientation = UPRIGHT, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.uint8]:
     """RGB of the upright picture's columns [x0, x1) and rows [y0, y1)."""
-    turns = rotation // 90
+    turns = orientation.rotation // 90
     if turns == 0:
         rows, columns = (y0, y1), (x0, x1)
     elif turns == 1:
@@ -147,12 +138,14 @@ def _region_rgb(frame: av.VideoFrame, *, rotation: int, x0: int, y0: int, x1: in
         rows, columns = (frame.height - y1, frame.height - y0), (frame.width - x1, frame.width - x0)
     else:
         rows, columns = (frame.height - x1, frame.height - x0), (y0, y1)
+    if orientation.mirrored:
+        columns = frame.width - columns[1], frame.width - columns[0]
     layout = _PLANAR_LAYOUTS.get(frame.format.name)
     if layout is None or frame.width % 2 or frame.height % 2:
         region = _to_rgb(frame, width=frame.width, height=frame.height)[slice(*rows), slice(*columns)]
     else:
         region = _planar_region_rgb(frame, rows, columns, sub_x=layout[0], sub_y=layout[1], sample_bytes=layout[2])
-    return np.ascontiguousarray(np.rot90(region, turns))
+    return orientation.apply(region)
 
 
 def _planar_region_rgb(

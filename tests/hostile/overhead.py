@@ -19,6 +19,7 @@ from detect_core.video.keeper import NurseryKeeper, keeper
 from detect_core.video.probe import open_container
 from detect_core.video.quantiser import key_quantiser
 from detect_core.video.stream import DecodeTally, decode_wanted
+from detect_core.video.upright import orientation_of
 
 _BARE = Path(__file__).with_name("bare_nursery.py")
 
@@ -110,6 +111,6 @@ def _inline(clip: Path, options: ScreeningOptions) -> tuple[int, float]:
         for _seconds, frame in decode_wanted(
             file, (container, stream), index, num_frames=options.num_frames, limits=limits, tally=DecodeTally()
         ):
-            rotation = picture.rotation_of(frame)
-            shown += picture.small_rgb(frame, long_side_px=options.small_long_side_px, rotation=rotation).copy().ndim == 3
+            small = picture.small_rgb(frame, long_side_px=options.small_long_side_px, orientation=orientation_of(frame))
+            shown += small.copy().ndim == 3
         return shown, time.thread_time() - started

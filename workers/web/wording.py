@@ -64,7 +64,8 @@ _WARNINGS: Final = {
     "DURATION_MISMATCH": "The file says another length than its pictures have.",
     "ATTACHED_PICTURE": "A picture is attached to the file (a cover); it was not judged.",
     "MULTIPLE_VIDEO_STREAMS": "The file holds several video streams; the main one was judged.",
-    "ROTATED": "The video is stored rotated; boxes refer to the upright picture.",
+    "ROTATED": "The video is stored rotated or mirrored; boxes refer to the picture as players show it.",
+    "NON_SQUARE_PIXELS": "The video's pixels are not square; boxes refer to the picture as players show it.",
 }
 
 

@@ -12,6 +12,7 @@ from builders import moving_pictures, write_clip
 from detect_core.options import ScreeningOptions
 from detect_core.video import picture
 from detect_core.video.decode import DecodeSession
+from detect_core.video.upright import orientation_of
 
 VARIABLE_TIMES = [i / 25 if i < 30 else 30 / 25 + (i - 30) / 5 for i in range(60)]
 
@@ -111,9 +112,7 @@ def sequential_pictures(clip: Path) -> dict[float, np.ndarray]:
         stream = container.streams.video[0]
         for frame in container.decode(stream):
             first = frame.pts if first is None else min(first, frame.pts)
-            pictures[float(frame.pts * stream.time_base)] = picture.small_rgb(
-                frame, long_side_px=10_000, rotation=picture.rotation_of(frame)
-            )
+            pictures[float(frame.pts * stream.time_base)] = picture.small_rgb(frame, long_side_px=10_000, orientation=orientation_of(frame))
     assert first is not None
     start = float(first * stream.time_base)
     return {seconds - start: image for seconds, image in pictures.items()}

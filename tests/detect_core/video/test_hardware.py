@@ -213,7 +213,7 @@ def both_ways(clip: Path, card: Card, monkeypatch: pytest.MonkeyPatch, *, codec:
 
 
 def cut(frame: av.VideoFrame) -> bytes:
-    return picture.cut_squares(frame, rotation=0, centre_xy=(100, 90), squares=[picture.Square(70, 64)])[0][0].tobytes()
+    return picture.cut_squares(frame, centre_xy=(100, 90), squares=[picture.Square(70, 64)])[0][0].tobytes()
 
 
 @pytest.mark.parametrize(

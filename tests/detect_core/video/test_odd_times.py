@@ -147,8 +147,6 @@ def shown_pictures(clip: Path) -> dict[float, np.ndarray]:
     """Seconds since the first shown picture -> upright RGB, as FFmpeg itself shows them."""
     with av.open(str(clip)) as container:
         stream = container.streams.video[0]
-        frames = [
-            (float(f.pts * stream.time_base), picture.small_rgb(f, long_side_px=10_000, rotation=0)) for f in container.decode(stream)
-        ]
+        frames = [(float(f.pts * stream.time_base), picture.small_rgb(f, long_side_px=10_000)) for f in container.decode(stream)]
     start = min(seconds for seconds, _ in frames)
     return {seconds - start: image for seconds, image in frames}

@@ -1,0 +1,104 @@
+"""Pictures are looked at as FFmpeg shows them: turned, mirrored, with square pixels."""
+
+from __future__ import annotations
+
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from builders import moving_pictures, write_clip
+from detect_core.options import ScreeningOptions
+from detect_core.structs import Frame, VideoInfo
+from detect_core.video import picture
+from detect_core.video.decode import CropRequest, DecodeSession
+from detect_core.video.upright import pixel_aspect, with_square_pixels
+
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def run_ffmpeg(*arguments: str | Path) -> bytes:
+    return subprocess.run([FFMPEG, "-v", "error", "-y", *map(str, arguments)], check=True, capture_output=True).stdout
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("upright") / "clip.mp4"
+    write_clip(path, moving_pictures(1))
+    return path
+
+
+def first_frame(path: Path) -> tuple[VideoInfo, Frame, np.ndarray]:
+    """Its description, its small picture and a square of 60 px cut at (100, 90)."""
+    with path.open("rb") as file, DecodeSession(file, options=ScreeningOptions(num_frames=1)) as session:
+        info = session.open()
+        (frame,), _ = session.next_frames(1)
+        crop, _ = session.cut([CropRequest(frame.frame_id, (100.0, 90.0), 60.0, 60, native=True)])[0]
+        return info, frame, crop
+
+
+def as_ffmpeg_shows(path: Path, *, width: int, height: int) -> np.ndarray:
+    raw = run_ffmpeg("-i", path, "-frames:v", "1", "-vf", f"scale={width}:{height}", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    return np.frombuffer(raw, np.uint8).reshape(height, width, 3)
+
+
+MARKS = {
+    "upside down in a mirror": ["-display_vflip"],
+    "mirrored": ["-display_hflip"],
+    **{f"turned by {turn}": ["-display_rotation", turn] for turn in ("90", "180", "270")},
+    **{f"turned by {turn} and mirrored": ["-display_rotation", turn, "-display_hflip"] for turn in ("90", "270")},
+}
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_pictures_stand_as_ffmpeg_shows_them(clip: Path, tmp_path: Path, marks: str) -> None:
+    marked = tmp_path / "marked.mp4"
+    run_ffmpeg(*MARKS[marks], "-i", clip, "-c", "copy", marked)
+
+    info, frame, crop = first_frame(marked)
+
+    shown = as_ffmpeg_shows(marked, width=info.width_px, height=info.height_px)
+    assert np.abs(frame.image_hwc.astype(int) - shown).max() <= 2
+    assert np.abs(crop.astype(int) - shown[60:120, 70:130]).max() <= 2
+    assert "ROTATED" in info.warnings
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size"), [("4/3", (426, 240)), ("64/45", (456, 240)), ("3/4", (320, 320)), ("1/1", (320, 240)), ("100/1", (320, 240))]
+)
+def test_pixels_that_are_not_square_are_made_so(clip: Path, tmp_path: Path, ratio: str, size: tuple[int, int]) -> None:
+    stored = tmp_path / "stored.mkv"
+    run_ffmpeg("-i", clip, "-vf", f"setsar={ratio}", stored)
+
+    info, frame, _ = first_frame(stored)
+
+    assert (info.width_px, info.height_px) == size
+    assert ("NON_SQUARE_PIXELS" in info.warnings) == (size != (320, 240))
+    assert frame.image_hwc.shape == (size[1], size[0], 3)
+    expected = as_ffmpeg_shows(stored, width=size[0], height=size[1])
+    assert np.abs(frame.image_hwc.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le", "rgb24", "gray"])
+def test_a_widened_picture_keeps_its_format_and_colours(pixel_format: str) -> None:
+    frame = av.VideoFrame.from_ndarray(moving_pictures(1)[0], format="rgb24").reformat(format=pixel_format)
+    frame.colorspace, frame.color_range, frame.pts = 1, 2, 7
+
+    wide = with_square_pixels(frame, aspect=4 / 3, max_pixels=10**6)
+
+    assert (wide.width, wide.height, wide.format.name) == (426, 240, pixel_format)
+    assert (int(wide.colorspace), int(wide.color_range)) == (int(frame.colorspace), int(frame.color_range))
+    before, after = (picture.small_rgb(each, long_side_px=64).mean(axis=(0, 1)) for each in (frame, wide))
+    np.testing.assert_allclose(before, after, atol=1.5)
+    assert with_square_pixels(frame, aspect=4 / 3, max_pixels=320 * 240) is frame
+
+
+@pytest.mark.parametrize(
+    ("stated", "aspect"), [(None, 1.0), (Fraction(0), 1.0), (Fraction(101, 100), 1.0), (Fraction(4, 3), 4 / 3), (Fraction(9, 2), 1.0)]
+)
+def test_only_a_believable_aspect_counts(stated: Fraction | None, aspect: float) -> None:
+    assert pixel_aspect(stated) == pytest.approx(aspect)
