@@ -306,7 +306,7 @@ class MicroBatcher:
         try:
             results = lane.run([item.payload for item in batch])
             if len(results) != len(batch):
-                raise DetectorError(f"{name} gave {len(results)} results for {len(batch)} items")
+                raise DetectorError(f"{name} gave {len(results)} results for {len(batch)} items; the video will be tried again")
         except Exception as err:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -314,7 +314,9 @@ class MicroBatcher:
                 self._run_isolating(name, lane, batch[middle:])
             else:
                 batch[0].error = (
-                    err if isinstance(err, DetectorError) else DetectorError(f"{name} failed on one item: {type(err).__name__}: {err}")
+                    err
+                    if isinstance(err, DetectorError)
+                    else DetectorError(f"{name} failed on one item ({type(err).__name__}: {err}); the video will be tried again")
                 )
             return
         for item, result in zip(batch, results, strict=True):

@@ -36,6 +36,8 @@ class Look:
     found_last: list[FoundFace] | None = None
     """What the face detector found on the newest frame."""
     num_dropped: int = 0
+    min_face_px: float = 0.0
+    """The smallest face, in full-size pixels, that was looked for."""
     warnings: set[str] = field(default_factory=set)
 
     def part(self, number: int, num_parts: int) -> Look:
@@ -107,7 +109,7 @@ def judge(
         num_frames=len(look.frames),
         num_frames_with_face=sum(bool(kept) for kept in look.boxes),
         num_small_or_unsure=look.num_dropped,
-        min_face_px=options.min_face_px,
+        min_face_px=max(options.min_face_px, look.min_face_px),
     )
     first = bundle_set.bundles[0].name if bundle_set.bundles else ""
     pictures = {key: crops[first] for key, crops in scored.crops.items()}

@@ -72,7 +72,8 @@ class ScreeningOptions:
     small_long_side_px: int = 640
     """Long side of the pictures that the face detector sees."""
     min_face_px: float = 40.0
-    """Smaller faces (longer side, full-size pixels) are not followed."""
+    """Smaller faces (longer side, full-size pixels) are not followed; nor are those below a 32nd of the picture's long side, which
+    the face search cannot see on its small pictures (`SMALLEST_FACE_PX` of 640)."""
     min_confidence: float = 0.9
     """Face-detector probability below which a box is dropped."""
     max_faces_per_frame: int = 24

@@ -21,7 +21,7 @@ from .detectors.runtime import SCORE_TOLERANCE
 from .engine import Engine
 from .errors import BundleMismatchError, DecodeDoubtError
 from .explain import crop_request
-from .faces.detect import FaceDetector, boxes_in_full_size
+from .faces.detect import SMALLEST_FACE_PX, FaceDetector, boxes_in_full_size
 from .faces.sparse import STRIDE
 from .judging import Look, Scored, judge, loudest_crop
 from .options import ScreeningOptions
@@ -402,8 +402,9 @@ class Screener:
         if not frames:
             return []
         options, look = self.options, run.look
-        # a face of min_face_px may shrink below what the cascade can see: then it is asked for its smallest
-        min_small_px = max(options.min_face_px / frames[0].scale, 20.0)
+        # a face of min_face_px may shrink below what the face search sees: then it is asked for its smallest
+        min_small_px = max(options.min_face_px / frames[0].scale, SMALLEST_FACE_PX)
+        look.min_face_px = min_small_px * frames[0].scale
         found = self.engine.find_faces(
             [frame.image_hwc for frame in frames],
             min_face_px=min_small_px,

@@ -31,6 +31,7 @@ class FaceCounts:
     num_small_or_unsure: int
     """Faces found but dropped for size or face-detector confidence."""
     min_face_px: float
+    """Smaller ones, in full-size pixels, were not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,7 @@ def _by_threshold(p_fake: float, best: TrackWindow, *, calibration: VideoCalibra
 def _too_little(windows: Sequence[TrackWindow], *, counts: FaceCounts, num_crops: int) -> Decision | None:
     """The verdict when there was not enough to look at, or None."""
     if counts.num_frames_with_face == 0 and counts.num_small_or_unsure == 0:
-        sentence = f"No face in {counts.num_frames} looked-at frames; only faces are judged."
+        sentence = f"No face of {counts.min_face_px:.0f} pixels or more in {counts.num_frames} looked-at frames; only faces are judged."
         return Decision(verdict="inconclusive", p_fake=None, reason_codes=("NO_FACE",), sentence=sentence)
     if counts.num_frames_with_face == 0:
         sentence = f"Faces were found, but none of at least {counts.min_face_px:.0f} pixels that is surely a face; a larger rendition may allow a verdict."

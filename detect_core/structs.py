@@ -246,7 +246,8 @@ class DetectorReport:
     sha256: str | None
     state: Literal["scored", "not_loaded", "no_crops"]
     p_fake: float | None = None
-    """Sigmoid of this detector's own best window, uncalibrated across detectors; None unless scored."""
+    """Sigmoid of its mean logit over the window that decided (the best one of the fused score), uncalibrated across detectors; None
+    unless scored."""
     seconds: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     """What its net was computed in: scores of the two differ by up to 0.01."""

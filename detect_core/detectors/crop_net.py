@@ -85,9 +85,8 @@ class CropNetDetector:
             logits_B = self._runtime.run(self.prepare([*crops, *padding])) / self.bundle.temperature
         values = logits_B.cpu().numpy()[: len(crops)]
         if values.shape != (len(crops),) or not np.isfinite(values).all():
-            raise DetectorError(
-                f"{self.bundle.name} gave {values.shape} logits with non-finite values for {len(crops)} crops; the bundle is not usable"
-            )
+            kind = "non-finite logits" if values.shape == (len(crops),) else f"logits of shape {values.shape}"
+            raise DetectorError(f"{self.bundle.name} gave {kind} for {len(crops)} crops, expected one number each; use another bundle")
         return np.asarray(values, np.float32)
 
 

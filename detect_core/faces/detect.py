@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from ..structs import FaceBox, Frame
 from .cascade import CascadeNets, find, refine
+
+SMALLEST_FACE_PX: Final = 20.0
+"""On the searched picture. MTCNN's proposal net looks at 12 px; it was published with 20 as the smallest face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -54,11 +54,11 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def _is_mirrored(frame: av.VideoFrame) -> bool:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False
     try:
-        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+        a, b, _, c, d, *_ = struct.unpack("=9i", memoryview(matrix))
     except struct.error:
         return False
     return bool(a * d - b * c < 0)

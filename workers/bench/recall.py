@@ -13,7 +13,7 @@ import numpy as np
 from facenet_pytorch import MTCNN
 from numpy.typing import NDArray
 
-from detect_core.faces.detect import MtcnnFaceDetector
+from detect_core.faces.detect import SMALLEST_FACE_PX, MtcnnFaceDetector
 from detect_core.faces.sparse import SURE, find_sparsely
 
 from .measure import Bench
@@ -43,7 +43,7 @@ def face_recall(bench: Bench, folder: Path, *, num_videos: int) -> None:
     for path in chosen:
         frames = _frames(path)
         small, scale = _shrunk(frames)
-        search = partial(ours.find, min_face_px=max(_MIN_FACE_PX / scale, 20.0))
+        search = partial(ours.find, min_face_px=max(_MIN_FACE_PX / scale, SMALLEST_FACE_PX))
         found = find_sparsely(small, find=search, refine=ours.refine)
         for frame, faces in zip(frames, found, strict=True):
             boxes, probabilities = reference.detect(frame)
