@@ -34,6 +34,7 @@ _LOCK_MILLISECONDS: Final = 3000
 _IDLE_SECONDS: Final = (0.02, 0.25)
 """First and longest pause while nothing arrives: quick under load, nearly free when idle."""
 _TROUBLE_SECONDS: Final = 0.5
+_FAULT_SECONDS: Final = 5.0
 
 
 class Ingest:
@@ -61,7 +62,7 @@ class Ingest:
         self._group_known = False
 
     def run(self, stop: threading.Event) -> None:
-        """Read until `stop` is set; outages of broker or ledger are waited out."""
+        """Read until `stop` is set; outages of broker or ledger are waited out, faults of ours are logged and tried again."""
         idle = _IDLE_SECONDS[0]
         while not stop.is_set():
             try:
@@ -72,6 +73,9 @@ class Ingest:
                 log.warning("ingest_waits", code=err.code, message=str(err), note="nothing is lost, messages stay where they are")
                 self._group_known = False
                 pause = _TROUBLE_SECONDS
+            except Exception:  # a bug of ours: nobody would start this thread again, and with it the inbox would stop
+                log.exception("ingest_failed", note="nothing is lost, messages stay where they are; it is tried again")
+                pause = _FAULT_SECONDS
             stop.wait(pause)
         with contextlib.suppress(redis.RedisError):
             self._unlock()
@@ -133,12 +137,18 @@ class Ingest:
             try:
                 submissions.extend(parse(raw))
             except InvalidMessageError as err:
-                if self._ledger.bury_message(raw, door=door, code=err.code, message=str(err)):
-                    log.warning("message_rejected", door=door, code=err.code, message=str(err))
-                    self._metrics.dead_letters.labels(code=err.code).inc()
-                self._metrics.rejected.labels(source=door, code=err.code).inc()
+                self._bury(raw, err, door=door)
+            except Exception:  # a bug of ours: it must not hold up the messages beside it
+                log.exception("message_not_read", door=door)
+                self._bury(raw, InvalidMessageError("reading it failed in Veriframe itself: report it with the message"), door=door)
         if submissions:
             self._intake.accept(submissions)
+
+    def _bury(self, raw: bytes, error: InvalidMessageError, *, door: str) -> None:
+        if self._ledger.bury_message(raw, door=door, code=error.code, message=str(error)):
+            log.warning("message_rejected", door=door, code=error.code, message=str(error))
+            self._metrics.dead_letters.labels(code=error.code).inc()
+        self._metrics.rejected.labels(source=door, code=error.code).inc()
 
     # --- event stream
 

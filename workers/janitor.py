@@ -30,6 +30,7 @@ _GAUGE_SECONDS: Final = 5.0
 _RETIRE_SECONDS: Final = 3600.0
 _FORGET_SECONDS: Final = 60.0
 _TROUBLE_SECONDS: Final = 1.0
+_FAULT_SECONDS: Final = 5.0
 _PAGE: Final = 200
 
 
@@ -86,7 +87,7 @@ class Janitor:
         self._forget = _Every(_FORGET_SECONDS)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set; outages of broker or ledger are waited out."""
+        """Work until `stop` is set; outages of broker or ledger are waited out, faults of ours are logged and tried again."""
         outbox = threading.Thread(target=self._run_outbox, args=(stop,), name="outbox", daemon=True)
         outbox.start()
         while not stop.is_set():
@@ -99,6 +100,9 @@ class Janitor:
                     self._expire.postpone(self._settings.lease_seconds / 2)
                 log.warning("janitor_waits", code=err.code, message=str(err), note="nothing is lost, it goes on by itself")
                 pause = _TROUBLE_SECONDS
+            except Exception:  # a bug of ours: nobody would start this thread again, and with it the promise would end
+                log.exception("janitor_failed", note="it is tried again")
+                pause = _FAULT_SECONDS
             stop.wait(pause)
         outbox.join(timeout=self._settings.webhook_seconds + 1)
         self._sender.close()
@@ -195,4 +199,7 @@ class Janitor:
                 except WorkerError as err:
                     log.warning("outbox_waits", code=err.code)
                     stop.wait(_TROUBLE_SECONDS)
+                except Exception:
+                    log.exception("outbox_failed", note="it is tried again")
+                    stop.wait(_FAULT_SECONDS)
             stop.wait(0.01 if tried else 0.2)

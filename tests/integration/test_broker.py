@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -13,10 +14,12 @@ import time
 
 import pytest
 import redis
+import structlog
 
 from tests.chaos.world import raw_message
 from tests.integration.servers import RedisServer, missing
-from workers import embedded
+from workers import embedded, ingest
+from workers import janitor as janitor_module
 from workers.broker import RedisDispatcher, connect, dispatch_queue, require_no_eviction, wait_for
 from workers.embedded import EmbeddedBroker
 from workers.errors import (
@@ -29,8 +32,10 @@ from workers.errors import (
 )
 from workers.ingest import GROUP, STREAM, Ingest
 from workers.intake import Intake
+from workers.janitor import Janitor
 from workers.ledger import Ledger
 from workers.metrics import Metrics
+from workers.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -148,6 +153,65 @@ def test_stream_entries_of_a_dead_reader_are_claimed(redis_server, ledger):
     assert ledger.latest_job("vid_1") is not None
     assert client.xpending(STREAM, GROUP)["pending"] == 0
     client.close()
+
+
+def test_one_malformed_event_stops_nothing_and_takes_no_good_one_with_it(redis_server, ledger, monkeypatch):
+    reader = Reader(redis_server, ledger, "r1")
+    event = {"specversion": "1.0", "type": "t", "source": "/u", "data": {}}
+    for entry in (
+        {**event, "id": "1", "subject": "vid_1"},
+        {**event, "id": "\ud800", "subject": "x"},
+        {**event, "id": "2", "subject": "vid_2"},
+    ):
+        reader.client.xadd(STREAM, {"event": json.dumps(entry)})
+    assert reader.ingest.step() == 3
+    assert ledger.count_waiting() == 2
+    assert [letter["code"] for letter in ledger.list_dead_letters()] == ["INVALID_MESSAGE"]
+    # what no parser thought of
+    real = ingest.parse_event
+    monkeypatch.setattr(ingest, "parse_event", lambda raw: real(raw) if b"vid_3" in raw else 1 / 0)
+    for number in (3, 4):
+        reader.client.xadd(STREAM, {"event": json.dumps({**event, "id": str(number), "subject": f"vid_{number}"})})
+    assert reader.ingest.step() == 2
+    assert ledger.latest_job("vid_3") is not None
+    assert len(ledger.list_dead_letters()) == 2
+
+
+def test_a_fault_stops_no_thread_and_is_logged(redis_server, ledger, monkeypatch):
+    """Nobody starts these threads again, so one that ended would be missed only by those who wait for verdicts."""
+    reader = Reader(redis_server, ledger, "r1")
+    janitor = Janitor(ledger, reader.dispatcher, client=None, settings=Settings(), metrics=reader.metrics, owner="j")
+    monkeypatch.setattr(ingest, "_FAULT_SECONDS", 0.01)
+    monkeypatch.setattr(janitor_module, "_FAULT_SECONDS", 0.01)
+    stop = threading.Event()
+
+    def failing_twice(real):
+        calls = itertools.count(1)
+        return lambda *args, **options: real(*args, **options) if next(calls) > 2 else 1 / 0
+
+    for part, name in ((reader.ingest, "step"), (janitor, "step"), (janitor._sender, "deliver_due")):
+        monkeypatch.setattr(part, name, failing_twice(getattr(part, name)))
+    threads = [threading.Thread(target=part.run, args=(stop,)) for part in (reader.ingest, janitor)]
+    with structlog.testing.capture_logs() as logged:
+        for thread in threads:
+            thread.start()
+        reader.client.lpush("default", raw_message("vid_1"))
+        end = time.monotonic() + 10
+        while ledger.count_waiting() == 0 and time.monotonic() < end:
+            time.sleep(0.05)
+        failed = ["ingest_failed", "janitor_failed", "outbox_failed"] * 2
+        while sorted(told(logged)) != sorted(failed) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert all(thread.is_alive() for thread in threads)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert ledger.count_waiting() == 1
+    assert sorted(told(logged)) == sorted(failed)
+
+
+def told(logged):
+    return [entry["event"] for entry in list(logged) if entry["log_level"] == "error" and entry["exc_info"]]
 
 
 def test_the_embedded_broker_keeps_what_it_holds(tmp_path):

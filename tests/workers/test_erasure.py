@@ -143,6 +143,13 @@ def test_an_object_whose_id_is_a_hash_is_found_by_it(ledger):
     assert ledger.erase_video(video_id_of_object("b", key), actor="x").other == 1
 
 
+def test_a_refused_key_that_is_no_text_hides_no_other_letter(ledger):
+    key = "Ünplain name.mp4"
+    for name in ("\ud800.mp4", key):
+        ledger.bury_message(s3_shaped(name).encode(), door="stream", code="INVALID_MESSAGE", message="no")
+    assert ledger.erase_video(video_id_of_object("b", key), actor="x").other == 1
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_search_fail(raw):
     assert names_video(raw, "vid_1") in (True, False)

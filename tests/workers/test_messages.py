@@ -135,6 +135,34 @@ def test_no_bytes_at_all_raise_anything_untyped(raw):
             parse()
 
 
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {**EVENT, "id": "\ud800"},
+        {**EVENT, "source": "/a\udfff"},
+        {**EVENT, "data": {"attributes": {"\ud800": 1}}},
+        {**EVENT, "data": "[" * 100_000},
+        {**EVENT, "data": DEEP},
+        {**EVENT, "specversion": json.loads(DEEP)},
+        {"Records": [{"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "\ud800.mp4"}}}]},
+        {"Records": [{"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "a", "eTag": "\ud800"}}}]},
+    ],
+)
+def test_events_that_decode_but_cannot_be_kept_are_refused_with_a_message_that_can(event):
+    with pytest.raises(InvalidMessageError) as refused:
+        parse_event(json.dumps(event).encode())
+    assert str(refused.value).isascii()
+
+
+def test_whole_surrogate_pairs_are_characters():
+    raw = json.dumps({**EVENT, "data": {"attributes": {"title": "\U0001f3ac"}}}).encode()
+    assert b"\\ud83c" in raw
+    assert parse_event(raw)[0].request.attributes == {"title": "\U0001f3ac"}
+
+
 def test_cloud_events_name_their_video_and_dedupe_by_source_and_id():
     one = parse_cloud_event({**EVENT, "data": {"url": "s3://b/vid_1.mp4"}})
     assert (one.request.video_id, one.request.source) == ("vid_1", "s3://b/vid_1.mp4")

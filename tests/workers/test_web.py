@@ -114,6 +114,12 @@ def test_the_same_video_or_key_twice_is_one_job(api):
         ({"content": b"<xml/>", "headers": {"content-type": "text/xml"}}, 415, "UNSUPPORTED_TYPE"),
         ({"content": b"x" * 2_000_000, "headers": {"content-type": "application/json"}}, 413, "BODY_TOO_LARGE"),
         ({"json": {**EVENT, "specversion": "0.3"}, "headers": {"content-type": "application/cloudevents+json"}}, 422, "UNKNOWN_VERSION"),
+        (
+            {"content": json.dumps({**EVENT, "id": "\ud800"}), "headers": {"content-type": "application/cloudevents+json"}},
+            422,
+            "INVALID_MESSAGE",
+        ),
+        ({"json": {**EVENT, "data": "[" * 9000}, "headers": {"content-type": "application/cloudevents+json"}}, 422, "INVALID_MESSAGE"),
         ({"json": {"video_id": "a"}, "headers": {"idempotency-key": "k" * 200}}, 422, "HTTP_ERROR"),
     ],
 )

@@ -13,6 +13,7 @@ from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqu
 from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notification
 from .evidence import EvidenceBody, evidence_body
 from .naming import names_video
+from .plain_json import load_json
 from .verdict import JobFacts, VerdictBody, failure_body, pending_body, verdict_body
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "evidence_body",
     "explain_message",
     "failure_body",
+    "load_json",
     "names_video",
     "parse_celery_message",
     "parse_cloud_event",

@@ -7,7 +7,6 @@ loudly when Celery or kombu change what is relied on.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 import uuid
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from ..errors import InvalidMessageError, UnknownTaskError, UnknownVersionError
 from .enqueue import EnqueueRequest, Lane, parse_enqueue
+from .plain_json import load_json
 
 SCREEN_TASK: Final = "veriframe.screen"
 """Public task name: what platforms send."""
@@ -41,9 +41,9 @@ def _decode_body(message: dict[str, Any]) -> object:
     encoding = properties.get("body_encoding")
     try:
         text = base64.b64decode(body, validate=True).decode() if encoding == "base64" else body
-        return json.loads(text)
-    except (binascii.Error, UnicodeDecodeError, ValueError, RecursionError) as err:
-        raise InvalidMessageError(f"the body is not JSON in encoding {encoding!r:.20}: {err}") from err
+    except ValueError as err:
+        raise InvalidMessageError(f"the body is not text in encoding {encoding!r:.20}: {err}") from err
+    return load_json(text, what="the body")
 
 
 def parse_celery_message(raw: bytes, *, lane: Lane) -> tuple[EnqueueRequest, str | None]:
@@ -63,10 +63,7 @@ def parse_celery_message(raw: bytes, *, lane: Lane) -> tuple[EnqueueRequest, str
     """
     if len(raw) > MESSAGE_BYTES:
         raise InvalidMessageError(f"an enqueue message may take {MESSAGE_BYTES} bytes, got {len(raw)}")
-    try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError) as err:
-        raise InvalidMessageError(f"the message is not JSON: {err}") from err
+    message = load_json(raw, what="the message")
     if not isinstance(message, dict):
         raise InvalidMessageError(f"a Celery message is a JSON object, got {type(message).__name__}")
     headers = message.get("headers")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from urllib.parse import unquote_plus
 
 from ..errors import InvalidMessageError, UnknownVersionError
 from .enqueue import EnqueueRequest, parse_enqueue
+from .plain_json import load_json
 
 _PASSED_ON: Final = ("source", "lane", "policy", "callback_url", "content_sha256", "attributes", "media", "schema_version")
 _CREATED: Final = ("s3:ObjectCreated:", "ObjectCreated:")
@@ -50,10 +50,7 @@ def parse_cloud_event(event: Mapping[str, Any]) -> EventRequest:
     _text(event, "type")
     data = event.get("data", {})
     if isinstance(data, str):
-        try:
-            data = json.loads(data)
-        except ValueError as err:
-            raise InvalidMessageError(f"CloudEvents data is not JSON: {err}") from err
+        data = load_json(data, what="CloudEvents data")
     if not isinstance(data, dict):
         raise InvalidMessageError(f"CloudEvents data must be an object, got {type(data).__name__}")
     fields: dict[str, Any] = {name: data[name] for name in _PASSED_ON if name in data}
@@ -77,7 +74,7 @@ def video_id_of_object(bucket: str, key: str) -> str:
     stem = key.rsplit("/", maxsplit=1)[-1].rsplit(".", maxsplit=1)[0]
     if _PLAIN_ID.fullmatch(stem):
         return stem
-    return "s3-" + hashlib.sha256(f"{bucket}\0{key}".encode()).hexdigest()[:40]
+    return "s3-" + hashlib.sha256(f"{bucket}\0{key}".encode(errors="surrogatepass")).hexdigest()[:40]
 
 
 def _parse_record(record: object) -> EventRequest | None:
@@ -118,10 +115,7 @@ def parse_event(raw: bytes) -> list[EventRequest]:
     Raises:
         InvalidMessageError, UnknownVersionError, InvalidVideoIdError: as the parsers above.
     """
-    try:
-        event = json.loads(raw)
-    except (ValueError, RecursionError) as err:
-        raise InvalidMessageError(f"the event is not JSON: {err}") from err
+    event = load_json(raw, what="the event")
     if isinstance(event, dict) and "Records" in event:
         return parse_s3_notification(event)
     if not isinstance(event, dict):

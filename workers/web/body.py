@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from ..errors import InvalidMessageError
+from ..messages import load_json
 
 JSON: Final = "application/json"
 CLOUD_EVENT: Final = "application/cloudevents+json"
@@ -24,10 +23,7 @@ async def read_json(request: Request) -> Any:
     content_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
     if content_type not in (JSON, CLOUD_EVENT):
         raise HTTPException(415, f"send {JSON} or {CLOUD_EVENT}, got {content_type!r:.60}")
-    try:
-        return json.loads(await request.body())
-    except (ValueError, RecursionError) as err:
-        raise InvalidMessageError(f"the body is not JSON: {err}") from err
+    return load_json(await request.body(), what="the body")
 
 
 def binary_cloud_event(request: Request, data: Any) -> dict[str, Any] | None:
