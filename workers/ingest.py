@@ -165,7 +165,13 @@ class Ingest:
 
         def parse(raw: bytes) -> list[Submission]:
             return [
-                Submission(request=event.request, door="stream", trace_id=event.traceparent, key=event.dedupe_key)
+                Submission(
+                    request=event.request,
+                    door="stream",
+                    trace_id=event.traceparent,
+                    key=event.dedupe_key,
+                    source_version=event.source_version,
+                )
                 for event in parse_event(raw)
             ]
 

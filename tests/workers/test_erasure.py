@@ -143,6 +143,15 @@ def test_an_object_whose_id_is_a_hash_is_found_by_it(ledger):
     assert ledger.erase_video(video_id_of_object("b", key), actor="x").other == 1
 
 
+@pytest.mark.parametrize("key", ["alice/clip.mp4", "a/Ünplain name.mp4"])
+def test_an_object_is_found_in_a_letter_without_its_end_and_its_namesake_is_not(ledger, key):
+    mine, theirs = (s3_shaped(quote(each)).replace("}}}]}", '}}},{"s3": {"bucket": {"name": "b"') for each in (key, "bob/" + key))
+    for raw in (mine, theirs):
+        ledger.bury_message(raw.encode(), door="stream", code="INVALID_MESSAGE", message="no")
+    assert ledger.erase_video(video_id_of_object("b", key), actor="x").other == 1
+    assert [letter["payload"] for letter in ledger.list_dead_letters()] == [theirs]
+
+
 def test_a_refused_key_that_is_no_text_hides_no_other_letter(ledger):
     key = "Ünplain name.mp4"
     for name in ("\ud800.mp4", key):

@@ -200,10 +200,22 @@ def test_s3_notifications_become_requests_and_removals_do_not():
         }
     )
     assert [e.request.source for e in events] == ["s3://up/a/vid_1.mp4", "s3://up/my clip!.mp4"]
-    assert events[0].request.video_id == "vid_1"
-    assert events[1].request.video_id == video_id_of_object("up", "my clip!.mp4")
+    assert [e.request.video_id for e in events] == [video_id_of_object("up", "a/vid_1.mp4"), video_id_of_object("up", "my clip!.mp4")]
     again = parse_s3_notification({"Records": [record("s3:ObjectCreated:Put", "a/vid_1.mp4", etag="other")]})
     assert again[0].dedupe_key != events[0].dedupe_key
+    assert again[0].request == events[0].request
+    assert again[0].source_version != events[0].source_version
+
+
+def test_an_object_is_told_apart_from_its_namesakes_and_its_id_stays_readable():
+    objects = [("b", "clip.mp4"), ("b", "alice/clip.mp4"), ("b", "bob/clip.mp4"), ("b", "clip.mov"), ("c", "clip.mp4"), ("b", "clip")]
+    ids = [video_id_of_object(*each) for each in objects]
+    assert len(set(ids)) == len(objects)
+    assert all(video_id.startswith("clip-") and len(video_id) == 21 for video_id in ids)
+    odd = [video_id_of_object("b", key) for key in ("x" * 1020 + ".mp4", "x" * 1021 + ".mp4", "my clip!.mp4", ".mp4", "a/", "\u0663.mp4")]
+    assert len({*odd}) == len(odd)
+    for video_id in (*ids, *odd):
+        assert parse_enqueue({"video_id": video_id}).video_id == video_id
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from workers.errors import BrokerFullError, LedgerFullError, SettingsError
 from workers.intake import Intake
 from workers.ledger import Claim, Ledger, VerdictRecord
 from workers.messages import JobFacts, pending_body
+from workers.messages.events import video_id_of_object
 from workers.metrics import Metrics
 from workers.services import Control
 from workers.settings import Settings
@@ -140,8 +141,22 @@ def test_s3_notifications_are_taken_once(api):
     record = {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "up"}, "object": {"key": "vid_9.mp4", "eTag": "e"}}}
     first = api.post("/v1/events/s3", json={"Records": [record]}).json()
     again = api.post("/v1/events/s3", json={"Records": [record]}).json()
-    assert first["accepted"][0]["video_id"] == "vid_9"
+    assert first["accepted"][0]["video_id"] == video_id_of_object("up", "vid_9.mp4")
     assert (first["accepted"][0]["created"], again["accepted"][0]["created"]) == (True, False)
+
+
+@pytest.mark.parametrize("change", [{"key": "bob/clip.mp4"}, {"eTag": "e2"}, {"versionId": "v2"}, {"sequencer": "2"}])
+def test_another_object_or_version_is_another_job(api, change):
+    def send(**changes):
+        stored = {"key": "alice/clip.mp4", "eTag": "e", "versionId": "v", "sequencer": "1", **changes}
+        record = {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "up"}, "object": stored}}
+        return api.post("/v1/events/s3", json={"Records": [record]}).json()["accepted"][0]
+
+    first, other, again = send(), send(**change), send()
+    assert (first["created"], other["created"], again["created"]) == (True, True, False)
+    assert (other["job_id"] != first["job_id"], again["job_id"]) == (True, first["job_id"])
+    claims = [api.ledger.claim(each["job_id"], owner="w", lease_seconds=9) for each in (first, other)]
+    assert [claim.source for claim in claims] == ["s3://up/alice/clip.mp4", f"s3://up/{change.get('key', 'alice/clip.mp4')}"]
 
 
 def test_a_full_broker_is_503_before_anything_is_written(api, monkeypatch):

@@ -23,6 +23,8 @@ class Submission:
     key_sha256: str = ""
     """Hash of the request behind `key`: the same key with another request is refused."""
     tenant: str = ""
+    source_version: str = ""
+    """What tells two videos of one ID apart, at most 64 characters; empty: the request's content hash, if any."""
 
 
 @dataclass(frozen=True, slots=True)

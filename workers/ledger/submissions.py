@@ -145,7 +145,7 @@ def _job_row(submission: Submission, *, grace: float) -> dict[str, Any]:
         "ledger_id": new_ledger_id(),
         "tenant": submission.tenant,
         "video_id": request.video_id,
-        "source_version": request.source_version,
+        "source_version": submission.source_version or request.source_version,
         "source": request.source,
         "callback_url": request.callback_url,
         "policy": request.policy,

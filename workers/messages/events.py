@@ -15,7 +15,10 @@ from .plain_json import load_json
 
 _PASSED_ON: Final = ("source", "lane", "policy", "callback_url", "content_sha256", "attributes", "media", "schema_version")
 _CREATED: Final = ("s3:ObjectCreated:", "ObjectCreated:")
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_STEM_LENGTH: Final = 128 - 1 - 16
+_VERSION_MARKS: Final = ("versionId", "eTag", "sequencer")
+"""Absent ones are empty. The sequencer is among them because a made-up file can have the eTag (an MD5) of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class EventRequest:
     request: EnqueueRequest
     dedupe_key: str
     """The same event delivered twice carries the same key."""
+    source_version: str = ""
+    """Which version of the stored object it tells of; empty when the event says nothing about it."""
     traceparent: str | None = None
 
 
@@ -70,11 +75,13 @@ def _key(*parts: str) -> str:
 
 
 def video_id_of_object(bucket: str, key: str) -> str:
-    """The video ID of a stored object: its name without suffix when that is a plain ID, else a hash of bucket and key."""
+    """The video ID of a stored object: its name without suffix, when that is plain, and a hash of bucket and key.
+
+    Objects of one name in other folders, buckets or with other suffixes have other IDs: `alice/clip.mp4` and `bob/clip.mp4`.
+    """
     stem = key.rsplit("/", maxsplit=1)[-1].rsplit(".", maxsplit=1)[0]
-    if _PLAIN_ID.fullmatch(stem):
-        return stem
-    return "s3-" + hashlib.sha256(f"{bucket}\0{key}".encode(errors="surrogatepass")).hexdigest()[:40]
+    digest = hashlib.sha256(f"{bucket}\0{key}".encode(errors="surrogatepass")).hexdigest()
+    return f"{stem[:_STEM_LENGTH]}-{digest[:16]}" if _PLAIN.fullmatch(stem) else f"s3-{digest[:40]}"
 
 
 def _parse_record(record: object) -> EventRequest | None:
@@ -91,9 +98,10 @@ def _parse_record(record: object) -> EventRequest | None:
         raise InvalidMessageError("an S3 record needs s3.bucket.name and s3.object.key") from err
     if not isinstance(bucket, str) or not bucket:
         raise InvalidMessageError("s3.bucket.name must be a text")
-    marks = [str(stored.get(field, "")) for field in ("versionId", "eTag", "sequencer")]
+    marks = [str(stored.get(field, "")) for field in _VERSION_MARKS]
     request = parse_enqueue({"video_id": video_id_of_object(bucket, key), "source": f"s3://{bucket}/{key}"})
-    return EventRequest(request=request, dedupe_key=_key("s3", bucket, key, *marks))
+    version = hashlib.sha256("\0".join(marks).encode()).hexdigest()
+    return EventRequest(request=request, dedupe_key=_key("s3", bucket, key, *marks), source_version=version)
 
 
 def parse_s3_notification(notification: object) -> list[EventRequest]:

@@ -11,12 +11,14 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_plus
 
 from .events import video_id_of_object
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_OBJECT_ID = re.compile(r".+-([0-9a-f]{16}|[0-9a-f]{40})", re.ASCII)
+_NAME_OR_KEY = re.compile(r'"(name|key)"\s*:\s*("(?:[^"\\]|\\.)*")')
 _DEPTH: Final = 3
 """Base64 in base64 is looked into so often."""
 
@@ -32,7 +34,7 @@ def names_video(message: str | bytes, video_id: str) -> bool:
     word = re.compile(rf"(?<![A-Za-z0-9_-]){re.escape(video_id)}(?![A-Za-z0-9_-])", re.ASCII)
     if any(word.search(spelling) for spelling in _spellings(text, _DEPTH)):
         return True
-    return video_id.startswith("s3-") and video_id in set(_objects(text))
+    return _OBJECT_ID.fullmatch(video_id) is not None and any(video_id == video_id_of_object(*each) for each in _objects(text))
 
 
 def _spellings(text: str, depth: int) -> Iterator[str]:
@@ -50,11 +52,12 @@ def _decoded(run: str) -> str:
     return base64.b64decode((usable + tail).translate(str.maketrans("-_", "+/"))).decode("utf-8", "replace")
 
 
-def _objects(text: str) -> Iterator[str]:
-    """IDs of the stored objects that an S3-shaped notification tells of."""
+def _objects(text: str) -> Iterator[tuple[str, str]]:
+    """Bucket and key of the stored objects that an S3-shaped notification tells of."""
     try:
         records = json.loads(text)["Records"]
     except (ValueError, KeyError, TypeError, RecursionError):
+        yield from _objects_of_a_cut(text)
         return
     for record in records if isinstance(records, list) else ():
         stored: Any = record.get("s3") if isinstance(record, dict) else None
@@ -63,4 +66,18 @@ def _objects(text: str) -> Iterator[str]:
         except (KeyError, TypeError):
             continue
         if isinstance(bucket, str) and isinstance(key, str):
-            yield video_id_of_object(bucket, unquote(key.replace("+", " ")))
+            yield bucket, unquote_plus(key)
+
+
+def _objects_of_a_cut(text: str) -> Iterator[tuple[str, str]]:
+    """The same where the end is missing: each key with the bucket that was named before it."""
+    bucket = ""
+    for field, quoted in _NAME_OR_KEY.findall(text):
+        try:
+            value = json.loads(quoted, strict=False)
+        except ValueError:
+            continue
+        if field == "name":
+            bucket = value
+        else:
+            yield bucket, unquote_plus(value)

@@ -94,10 +94,12 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
 
     @app.post("/v1/events/s3", status_code=202, openapi_extra=contract.s3_body())
     async def take_s3_events(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
-        """Take an S3- or MinIO-shaped notification."""
+        """Take an S3- or MinIO-shaped notification; the answer says which video ID each object got."""
         data = await body.read_json(request)
         events = parse_s3_notification(data)
-        submissions = [Submission(request=event.request, door="http", key=event.dedupe_key) for event in events]
+        submissions = [
+            Submission(request=event.request, door="http", key=event.dedupe_key, source_version=event.source_version) for event in events
+        ]
         outcomes = await asyncio.to_thread(accept, submissions, key=key)
         jobs = [
             {"video_id": s.request.video_id, "job_id": o.ledger_id, "created": o.created}
