@@ -123,9 +123,12 @@ class ConfiguredSources:
 
     @contextmanager
     def _open_s3(self, location: str) -> Iterator[Iterable[bytes]]:
-        parts = urlsplit(location)
-        if parts.netloc not in self._settings.s3_allowed_buckets:
-            raise SourceNotAllowedError(f"bucket {parts.netloc!r:.80} is not on the list VERIFRAME_S3_ALLOWED_BUCKETS")
+        # no URL parsing: `#` and `?` are letters of a key like others, and cut off there it would name another object
+        bucket, _, key = location.partition("://")[2].partition("/")
+        if bucket not in self._settings.s3_allowed_buckets:
+            raise SourceNotAllowedError(f"bucket {bucket!r:.80} is not on the list VERIFRAME_S3_ALLOWED_BUCKETS")
+        if "?versionId=" in key:  # the client would cut it off and read the newest version
+            raise SourceNotAllowedError("s3 sources name a key, not a version: send s3://bucket/key without ?versionId=")
         try:
             import fsspec
             from botocore.exceptions import BotoCoreError
@@ -134,7 +137,7 @@ class ConfiguredSources:
         except ImportError as err:
             raise SourceNotAllowedError("s3 sources need the extra: pip install 'veriframe[s3]'") from err
         try:
-            with filesystem.open(f"{parts.netloc}/{parts.path.lstrip('/')}", "rb") as remote:
+            with filesystem.open(f"{bucket}/{key}", "rb") as remote:
                 yield iter(lambda: remote.read(_CHUNK), b"")
         except (FileNotFoundError, PermissionError) as err:
             raise MediaGoneError("the bucket has no such readable object") from err

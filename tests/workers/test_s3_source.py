@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from workers.errors import MediaGoneError, MediaUnavailableError
+from workers.errors import MediaGoneError, MediaUnavailableError, SourceNotAllowedError
 from workers.settings import Settings
 from workers.sources import ConfiguredSources
 
@@ -82,6 +82,17 @@ def test_an_object_is_copied_and_hashed(sources: ConfiguredSources) -> None:
 def test_a_missing_object_is_named(sources: ConfiguredSources) -> None:
     with pytest.raises(MediaGoneError):
         sources.fetch("vid", source="s3://uploads/none.mp4", content_sha256=None, cancel=threading.Event())
+
+
+@pytest.mark.parametrize("key", ["vid.mp4#fake.mp4", "vid.mp4?fake.mp4", "/vid.mp4"])
+def test_a_key_is_taken_as_it_is_and_names_no_other_object(sources: ConfiguredSources, key: str) -> None:
+    with pytest.raises(MediaGoneError):
+        sources.fetch("vid", source=f"s3://uploads/{key}", content_sha256=None, cancel=threading.Event())
+
+
+def test_a_version_is_refused_instead_of_being_left_out(sources: ConfiguredSources) -> None:
+    with pytest.raises(SourceNotAllowedError, match="versionId"):
+        sources.fetch("vid", source="s3://uploads/vid.mp4?versionId=1", content_sha256=None, cancel=threading.Event())
 
 
 def test_a_store_that_does_not_answer_is_worth_another_try(sources: ConfiguredSources, monkeypatch: pytest.MonkeyPatch) -> None:
