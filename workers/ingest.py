@@ -176,8 +176,13 @@ class Ingest:
             ]
 
         self._take_in(payloads, parse=parse, door="stream")
+        entry_ids = [entry_id for entry_id, _fields in entries]
         with translated():
-            self._client.xack(STREAM, GROUP, *[entry_id for entry_id, _fields in entries])
+            # deleted first: cut off in between, an entry that is gone is only claimed once more, an acknowledged one would stay
+            pipe = self._client.pipeline(transaction=False)
+            pipe.xdel(STREAM, *entry_ids)
+            pipe.xack(STREAM, GROUP, *entry_ids)
+            pipe.execute()
         return len(entries)
 
     def _ensure_group(self) -> None:

@@ -155,6 +155,30 @@ def test_stream_entries_of_a_dead_reader_are_claimed(redis_server, ledger):
     client.close()
 
 
+def test_what_the_ledger_has_leaves_the_stream(redis_server, ledger):
+    reader = Reader(redis_server, ledger, "r1")
+    event = {"specversion": "1.0", "type": "t", "source": "/u", "id": "1", "subject": "vid_1", "data": {}}
+    for payload in (json.dumps(event), "junk"):
+        reader.client.xadd(STREAM, {"event": payload})
+    reader.client.xadd(STREAM, {"wrong_field": "x"})
+    assert reader.ingest.step() == 3
+    assert (reader.client.xlen(STREAM), reader.client.xpending(STREAM, GROUP)["pending"]) == (0, 0)
+
+
+def test_an_entry_deleted_by_a_reader_that_died_before_it_acknowledged_is_done_with(redis_server, ledger):
+    client = connect(redis_server.url)
+    client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    entry = client.xadd(STREAM, {"event": "junk"})
+    client.xreadgroup(GROUP, "dead", {STREAM: ">"})
+    client.xdel(STREAM, entry)
+    reader = Reader(redis_server, ledger, "alive", stream_idle_seconds=0.2)
+    time.sleep(0.3)
+    reader.ingest.step()
+    assert client.xpending(STREAM, GROUP)["pending"] == 0
+    assert ledger.list_dead_letters() == []
+    client.close()
+
+
 def test_one_malformed_event_stops_nothing_and_takes_no_good_one_with_it(redis_server, ledger, monkeypatch):
     reader = Reader(redis_server, ledger, "r1")
     event = {"specversion": "1.0", "type": "t", "source": "/u", "data": {}}

@@ -31,8 +31,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = ("producer", "api", "ingest", "janitor", "worker", "exporter")
 DOES = {
     "producer": {"push", "publish"},
-    "api": {"probe", "hint", "forget"},
-    "ingest": {"probe", "hint", "forget", "lock", "read stream"},
+    "api": {"probe", "hint", "forget", "delete event"},
+    "ingest": {"probe", "hint", "forget", "lock", "read stream", "delete event"},
     "janitor": {"probe", "hint"},
     "worker": {"hint", "acknowledge"},
     "exporter": set(),
@@ -46,6 +46,7 @@ THINGS = {
     "forget": ("LRANGE", "default", "0", "-1"),
     "lock": ("SET", "veriframe.ingest.lock", "x"),
     "read stream": ("XREADGROUP", "GROUP", "veriframe", "x", "STREAMS", "video-events", ">"),
+    "delete event": ("XDEL", "video-events", "1-1"),
     "acknowledge": ("HDEL", "unacked", "x"),
 }
 RULE = [("FLUSHALL",), ("CONFIG", "GET", "*"), ("KEYS", "*"), ("SHUTDOWN",), ("ACL", "LIST"), ("MODULE", "LIST"), ("CLIENT", "LIST")]
@@ -243,6 +244,7 @@ def test_the_whole_system_runs_with_a_user_per_part(broker, tmp_path):
             assert http.post("/v1/videos", json={"video_id": ids["http"]}, headers=headers).status_code == 202
             for video_id in ids.values():
                 wait_until(lambda each=video_id: is_judged(ledger, each), else_say=said)
+            wait_until(lambda: broker.watcher.xlen("video-events") == 0, else_say=said)
             assert http.delete(f"/v1/videos/{ids['http']}", headers=headers).status_code == 200
         finally:
             fleet.stop()
