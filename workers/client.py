@@ -58,7 +58,9 @@ class Accepted:
     video_id: str
     job_id: str
     created: bool
-    """False when the same video was submitted before."""
+    """False when the same video was submitted before and need not be tried again."""
+    state: State = "queued"
+    """Of its job: another than `queued` only when it was submitted before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Outcome:
     reason_codes: tuple[str, ...]
     error_code: str | None
     retryable: bool
-    """Whether a failed video may be submitted again."""
+    """Whether a failed video is tried again when it is submitted again."""
     revision: int
     body: Mapping[str, Any] = field(repr=False)
     """The whole object."""
@@ -184,6 +186,8 @@ class VeriframeClient:
     ) -> Accepted:
         """Hand a video over; when it returns, the video is safe. Sending the same twice is harmless: it is one job.
 
+        One that failed with a `retryable` error is tried again when it is sent again, without its old `idempotency_key`.
+
         Raises:
             ApiError: refused, or the service stayed away for all tries.
         """
@@ -198,7 +202,7 @@ class VeriframeClient:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         payload = {name: value for name, value in request.items() if value is not None}
         answer = self._ask("POST", "/v1/videos", json=payload, headers=headers)
-        return Accepted(video_id=answer["video_id"], job_id=answer["job_id"], created=answer["created"])
+        return Accepted(video_id=answer["video_id"], job_id=answer["job_id"], created=answer["created"], state=answer["state"])
 
     def outcome(self, video_id: str) -> Outcome:
         """The newest outcome of a video, finished or not. Raises `ApiError`."""

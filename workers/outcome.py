@@ -11,6 +11,11 @@ from .messages import JobFacts, failure_body, pending_body
 from .retry import RETRYABLE_CODES
 
 
+def public_state(state: str) -> str:
+    """What `verdict/1` calls a job's state."""
+    return {QUEUED: "queued", LEASED: "processing", VERDICT: "complete"}.get(state, "failed")
+
+
 def job_body(job: JobRow) -> dict[str, Any]:
     """One job as a `verdict/1` object, whatever its state."""
     if job.state == VERDICT and job.body is not None:

@@ -110,7 +110,7 @@ def test_keys_and_unknown_videos(ledger):
 
 def test_a_busy_service_is_asked_again_after_the_time_it_names():
     busy = httpx.Response(503, headers={"retry-after": "5"}, json={"code": "BACKLOG_FULL", "message": "later", "retryable": True})
-    accepted = httpx.Response(202, json={"video_id": "v", "job_id": "j", "created": True})
+    accepted = httpx.Response(202, json={"video_id": "v", "job_id": "j", "state": "queued", "created": True})
     client, transport, pauses = scripted(busy, httpx.ConnectError("down"), httpx.Response(502, text="<html>"), accepted)
     assert client.submit("v").created
     assert pauses == [5.0, 2.0, 4.0]

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect
 
 from workers.errors import IdempotencyConflictError, InvalidMessageError, LeaseLostError, LedgerFullError, LedgerSchemaError, SettingsError
-from workers.ledger import Claim, ClaimRefused, Ledger, Submission, VerdictFilter, VerdictRecord, migrate
+from workers.ledger import Claim, ClaimRefused, Ledger, Submission, Submitted, VerdictFilter, VerdictRecord, migrate
 from workers.ledger.engine import make_engine
 from workers.ledger.schema import metadata
 from workers.messages import EnqueueRequest
@@ -79,6 +79,73 @@ def test_idempotency_key_gives_the_job_back_or_refuses_another_request(ledger):
     with pytest.raises(IdempotencyConflictError, match="another request"):
         ledger.submit(submission("b", key="k", key_sha256="2"))
     assert ledger.latest_job("b") is None
+
+
+def failed(ledger: Ledger, ledger_id: str, *, code: str = "FETCH_TIMEOUT") -> str:
+    ledger.fail(claimed(ledger, ledger_id), code=code, message="m", body={}, urls=[HOOK])
+    return ledger_id
+
+
+def test_a_job_that_failed_for_a_passing_reason_is_tried_again_when_it_is_submitted_again(ledger):
+    first = failed(ledger, ledger.submit(submission(source="s3://b/expired")).ledger_id)
+    again = ledger.submit(submission(source="s3://b/fresh"))
+    assert (again.created, again.state, again.again_for) == (True, "QUEUED", first)
+    assert ledger.submit(submission()) == Submitted(again.ledger_id, False, "default", "QUEUED")
+    claim = claimed(ledger, again.ledger_id)
+    assert (claim.source, claim.attempts, claim.retries) == ("s3://b/fresh", 1, 0)
+    assert [event["detail"] for event in ledger.history() if event["kind"] == "submitted"] == [None, f"again:{first}"]
+    ledger.fail(claim, code="FETCH_TIMEOUT", message="m", body={}, urls=[HOOK])
+    third = ledger.submit_many([submission(), submission()])
+    assert [(each.created, each.again_for) for each in third] == [(True, again.ledger_id), (False, None)]
+    assert ledger.commit_verdict(claimed(ledger, third[0].ledger_id), verdict=RECORD, urls=[HOOK])
+    assert ledger.submit(submission()) == Submitted(third[0].ledger_id, False, "default", "VERDICT")
+    assert ledger.submit(submission(content_sha256="a" * 64)).again_for is None
+    # each failure was told of, and the verdict
+    assert len(ledger.due_events(page=10, hold_seconds=60)) == 3
+
+
+def test_a_job_that_failed_for_good_or_by_poison_stays_so(ledger):
+    job = failed(ledger, ledger.submit(submission()).ledger_id, code="NOT_MEDIA")
+    assert ledger.submit(submission()) == Submitted(job, False, "default", "FAILED")
+    poisoned = ledger.submit(submission("vid_2")).ledger_id
+    claimed(ledger, poisoned, lease=0.01)
+    time.sleep(0.05)
+    ledger.expire_leases(max_crashes=1, page=10, urls=[], poison_body=lambda _row: {})
+    assert ledger.submit(submission("vid_2")) == Submitted(poisoned, False, "default", "POISONED")
+
+
+def test_an_event_that_is_delivered_again_tries_nothing_again(ledger):
+    job = failed(ledger, ledger.submit(submission(key="e1")).ledger_id)
+    for _ in range(2):
+        assert ledger.submit(submission(key="e1")) == Submitted(job, False, "default", "FAILED")
+    again = ledger.submit(submission(key="e2"))
+    assert again.again_for == job
+    assert ledger.submit(submission(key="e2")).ledger_id == again.ledger_id
+
+
+def test_a_job_that_was_requeued_is_not_tried_again_beside_it(ledger):
+    job = failed(ledger, ledger.submit(submission()).ledger_id)
+    requeued = ledger.resubmit(job)
+    assert ledger.submit(submission()) == Submitted(requeued.ledger_id, False, "default", "QUEUED")
+    failed(ledger, requeued.ledger_id)
+    assert ledger.submit(submission()).again_for == requeued.ledger_id
+
+
+def test_many_who_submit_a_failed_job_again_at_once_make_one_job(ledger):
+    job = failed(ledger, ledger.submit(submission("storm")).ledger_id)
+    barrier, outcomes = threading.Barrier(20), []
+
+    def send():
+        barrier.wait()
+        outcomes.append(ledger.submit(submission("storm")))
+
+    threads = [threading.Thread(target=send) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [o.again_for for o in outcomes if o.created] == [job]
+    assert len({o.ledger_id for o in outcomes}) == 1
 
 
 def test_a_claim_is_exclusive_and_terminal_states_stay(ledger):

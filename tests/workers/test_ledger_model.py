@@ -30,6 +30,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.jobs: dict[str, str] = {}
         self.holder: dict[str, Claim | None] = {}
         self.crashes: dict[str, int] = {}
+        self.passing: set[str] = set()
         self.state: dict[str, str] = {}
         self.contents: dict[tuple[str, str], int] = {}
 
@@ -40,9 +41,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def submit(self, video: int) -> None:
         name = f"v{video}"
         outcome = self.ledger.submit(Submission(request=EnqueueRequest(video_id=name), door="cli"))
-        assert outcome.created == (name not in self.jobs)
-        assert self.jobs.setdefault(name, outcome.ledger_id) == outcome.ledger_id
-        self.state.setdefault(outcome.ledger_id, "QUEUED")
+        known = self.jobs.get(name)
+        assert outcome.created == (known is None or known in self.passing)
+        assert outcome.created or outcome.ledger_id == known
+        self.jobs[name] = outcome.ledger_id
+        assert outcome.state == self.state.setdefault(outcome.ledger_id, "QUEUED")
 
     @rule(target=claims, video=st.integers(0, 4), worker=st.sampled_from("abc"))
     def claim(self, video: int, worker: str):
@@ -78,9 +81,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
         self._write(claim, write, "VERDICT")
 
-    @rule(claim=claims)
-    def fail(self, claim: Claim | None) -> None:
-        self._write(claim, lambda held: self.ledger.fail(held, code="X", message="m", body={}, urls=[]), "FAILED")
+    @rule(claim=claims, code=st.sampled_from(["NOT_MEDIA", "FETCH_TIMEOUT"]))
+    def fail(self, claim: Claim | None, code: str) -> None:
+        def write(held: Claim) -> None:
+            self.ledger.fail(held, code=code, message="m", body={}, urls=[])
+            if code == "FETCH_TIMEOUT":
+                self.passing.add(held.ledger_id)
+
+        self._write(claim, write, "FAILED")
 
     @rule(claim=claims)
     def retry(self, claim: Claim | None) -> None:

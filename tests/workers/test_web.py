@@ -145,6 +145,26 @@ def test_s3_notifications_are_taken_once(api):
     assert (first["accepted"][0]["created"], again["accepted"][0]["created"]) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("end", "state", "created"),
+    [(None, "processing", False), ("verdict", "complete", False), ("NOT_MEDIA", "failed", False), ("FETCH_TIMEOUT", "queued", True)],
+)
+def test_a_video_that_is_submitted_again_is_answered_with_its_true_state(api, end, state, created):
+    first = api.post(json={"video_id": "a"}).json()
+    assert (first["state"], api.post(json={"video_id": "a"}).json()["state"]) == ("queued", "queued")
+    claim = api.ledger.claim(first["job_id"], owner="w", lease_seconds=60)
+    if end == "verdict":
+        record = VerdictRecord(content_sha256="c" * 64, bundle_set="b", policy="p", verdict="authentic", p_fake=0.1, body={})
+        api.ledger.commit_verdict(claim, verdict=record, urls=[])
+    elif end:
+        api.ledger.fail(claim, code=end, message="m", body={}, urls=[])
+    again = api.post(json={"video_id": "a"}).json()
+    assert (again["state"], again["created"], again["job_id"] == first["job_id"]) == (state, created, not created)
+    if created:
+        assert api.dispatcher.queues["default"] == [first["job_id"], again["job_id"]]
+        assert api.get("/v1/videos/a").json()["state"] == "queued"
+
+
 @pytest.mark.parametrize("change", [{"key": "bob/clip.mp4"}, {"eTag": "e2"}, {"versionId": "v2"}, {"sequencer": "2"}])
 def test_another_object_or_version_is_another_job(api, change):
     def send(**changes):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..messages import EnqueueRequest
+from .schema import QUEUED
 
 Door = Literal["http", "queue", "stream", "cli"]
 
@@ -33,8 +34,12 @@ class Submitted:
 
     ledger_id: str
     created: bool
-    """False when the same video was submitted before."""
+    """False when the same video has a job already that need not be tried again."""
     lane: str
+    state: str = QUEUED
+    """Of the job, as the ledger names it."""
+    again_for: str | None = None
+    """The failed job that this new one tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

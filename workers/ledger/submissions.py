@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, insert, select
+from sqlalchemy import Connection, Engine, bindparam, case, insert, select
 
 from ..errors import IdempotencyConflictError, UnknownVideoError
 from ..messages import DEFAULT_LANE
 from ..messages.enqueue import MediaHint
+from ..retry import RETRYABLE_CODES
 from .engine import writing
 from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
@@ -52,9 +53,18 @@ _EVENT = insert(events).values(
     fence=bindparam("fence"),
     detail=bindparam("detail"),
 )
-_JOB_BY_KEY = select(jobs.c.ledger_id, jobs.c.lane).where(
-    jobs.c.tenant == bindparam("tenant"), jobs.c.video_id == bindparam("video_id"), jobs.c.source_version == bindparam("source_version")
+_NEWEST = (
+    select(jobs.c.ledger_id, jobs.c.lane, jobs.c.state, jobs.c.error_code)
+    .where(
+        jobs.c.tenant == bindparam("tenant"),
+        jobs.c.video_id == bindparam("video_id"),
+        (jobs.c.source_version == bindparam("source_version")) | jobs.c.source_version.startswith(bindparam("again")),
+    )
+    # of two that were made within one millisecond the failed one is the older
+    .order_by(jobs.c.created_at.desc(), case((jobs.c.state == FAILED, 1), else_=0), jobs.c.ledger_id.desc())
+    .limit(1)
 )
+"""The newest job of a video's version: the first one, or the last that tries it again."""
 
 
 class Submissions:
@@ -75,7 +85,8 @@ class Submissions:
     ) -> list[Submitted]:
         """Take in videos in one transaction; when it returns they are safe.
 
-        The same `(tenant, video_id, source_version)` or the same `key` twice gives the same job back.
+        The same `(tenant, video_id, source_version)` or the same `key` twice gives the same job back. One that FAILED with a
+        retryable code gets a new job instead, unless the `key` is the same: an event that is delivered again asks for nothing new.
 
         Args:
             submissions: what was asked for.
@@ -97,13 +108,12 @@ class Submissions:
             fresh = [row for row, submission in zip(rows, submissions, strict=True) if submission.key not in known]
             created: set[str] = set()
             if fresh:
-                statement = insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
-                connection.execute(statement, fresh)
+                connection.execute(_job_insert(connection), fresh)
                 mine = [row["ledger_id"] for row in fresh]
                 created = set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
             outcomes = [_outcome(connection, row, submission, created, known) for row, submission in zip(rows, submissions, strict=True)]
             _record_keys(connection, submissions, outcomes, known)
-            record_events(connection, [{"ledger_id": o.ledger_id, "kind": "submitted"} for o in outcomes if o.created])
+            record_events(connection, [_submitted(outcome) for outcome in outcomes if outcome.created])
         return outcomes
 
     def resubmit(self, ledger_id: str) -> Submitted:
@@ -120,11 +130,10 @@ class Submissions:
             kept = (*request, "media_seconds", "media_megapixels", "media_faces")
             fresh = new_ledger_id()
             values = {name: getattr(row, name) for name in kept}
-            again = f"{row.source_version[:64]}+{fresh[:12]}"
             connection.execute(
                 insert(jobs).values(
                     ledger_id=fresh,
-                    source_version=again,
+                    source_version=_again(row.source_version) + fresh[:12],
                     door="cli",
                     route=row.lane,
                     state=QUEUED,
@@ -133,8 +142,19 @@ class Submissions:
                     **values,
                 )
             )
-            record_events(connection, [{"ledger_id": fresh, "kind": "submitted", "detail": f"again:{ledger_id}"}])
-        return Submitted(ledger_id=fresh, created=True, lane=row.lane)
+            outcome = Submitted(ledger_id=fresh, created=True, lane=row.lane, again_for=ledger_id)
+            record_events(connection, [_submitted(outcome)])
+        return outcome
+
+
+def _again(source_version: str) -> str:
+    """What the source versions of all jobs that try this one again begin with."""
+    return f"{source_version[:64]}+"
+
+
+def _submitted(outcome: Submitted) -> dict[str, Any]:
+    detail = f"again:{outcome.again_for}" if outcome.again_for is not None else None
+    return {"ledger_id": outcome.ledger_id, "kind": "submitted", "detail": detail}
 
 
 def _job_row(submission: Submission, *, grace: float) -> dict[str, Any]:
@@ -163,32 +183,45 @@ def _job_row(submission: Submission, *, grace: float) -> dict[str, Any]:
     }
 
 
-def _known_keys(connection: Connection, submissions: Sequence[Submission], *, refuse_conflicts: bool) -> dict[str | None, str]:
+def _job_insert(connection: Connection) -> Any:
+    return insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
+
+
+def _known_keys(connection: Connection, submissions: Sequence[Submission], *, refuse_conflicts: bool) -> dict[str | None, Submitted]:
     wanted = {s.key: s for s in submissions if s.key is not None}
     if not wanted:
         return {}
-    found = connection.execute(select(submission_keys).where(submission_keys.c.key.in_(list(wanted)))).all()
+    with_job = select(submission_keys, jobs.c.lane, jobs.c.state).join(jobs, jobs.c.ledger_id == submission_keys.c.ledger_id)
+    found = connection.execute(with_job.where(submission_keys.c.key.in_(list(wanted)))).all()
     for row in found:
         if refuse_conflicts and row.request_sha256 != wanted[row.key].key_sha256:
             raise IdempotencyConflictError(
                 f"this idempotency key was used for another request (job {row.ledger_id}): send a new key or the same request"
             )
-    return {row.key: row.ledger_id for row in found}
+    return {row.key: Submitted(ledger_id=row.ledger_id, created=False, lane=row.lane, state=row.state) for row in found}
 
 
 def _outcome(
-    connection: Connection, row: dict[str, Any], submission: Submission, created: set[str], known: dict[str | None, str]
+    connection: Connection, row: dict[str, Any], submission: Submission, created: set[str], known: dict[str | None, Submitted]
 ) -> Submitted:
     if submission.key in known:
-        return Submitted(ledger_id=known[submission.key], created=False, lane=row["lane"])
+        return known[submission.key]
     if row["ledger_id"] in created:
         return Submitted(ledger_id=row["ledger_id"], created=True, lane=row["lane"])
-    existing = connection.execute(_JOB_BY_KEY, {name: row[name] for name in ("tenant", "video_id", "source_version")}).one()
-    return Submitted(ledger_id=existing.ledger_id, created=False, lane=existing.lane)
+    again = _again(row["source_version"])
+    same_video = {"tenant": row["tenant"], "video_id": row["video_id"], "source_version": row["source_version"], "again": again}
+    newest = connection.execute(_NEWEST, same_video).one()
+    if newest.state == FAILED and newest.error_code in RETRYABLE_CODES:
+        # named after the failed job, so that of many who submit it again at once one makes the new job
+        fresh = {**row, "source_version": again + newest.ledger_id[-12:]}
+        if connection.execute(_job_insert(connection).returning(jobs.c.ledger_id), fresh).first() is not None:
+            return Submitted(ledger_id=row["ledger_id"], created=True, lane=row["lane"], again_for=newest.ledger_id)
+        newest = connection.execute(_NEWEST, same_video).one()
+    return Submitted(ledger_id=newest.ledger_id, created=False, lane=newest.lane, state=newest.state)
 
 
 def _record_keys(
-    connection: Connection, submissions: Sequence[Submission], outcomes: Sequence[Submitted], known: dict[str | None, str]
+    connection: Connection, submissions: Sequence[Submission], outcomes: Sequence[Submitted], known: dict[str | None, Submitted]
 ) -> None:
     rows = [
         {"key": s.key, "request_sha256": s.key_sha256, "ledger_id": o.ledger_id}

@@ -30,7 +30,7 @@ from ..messages import (
     parse_enqueue,
     parse_s3_notification,
 )
-from ..outcome import job_body
+from ..outcome import job_body, public_state
 from ..services import Control
 from . import auth, body, contract, errors
 from .bulk import add_bulk
@@ -87,7 +87,7 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
             [outcome] = await asyncio.to_thread(accept, [submission], key=key, refuse_conflicts=True)
         video_id = submission.request.video_id
         return JSONResponse(
-            {"video_id": video_id, "job_id": outcome.ledger_id, "state": "queued", "created": outcome.created},
+            {"video_id": video_id, "job_id": outcome.ledger_id, "state": public_state(outcome.state), "created": outcome.created},
             status_code=202,
             headers={"Location": f"/v1/videos/{video_id}"},
         )
