@@ -9,6 +9,7 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 from tests.workers.test_ledger import (  # noqa: F401
+    test_a_callback_hears_of_a_judgement_that_was_on_record,
     test_a_claim_is_exclusive_and_terminal_states_stay,
     test_a_clock_ahead_expires_no_lease,
     test_a_crash_suspect_goes_to_the_isolate_route,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -249,6 +250,17 @@ def test_the_same_judgement_is_published_once(ledger):
     row = ledger.job(second)
     assert row is not None
     assert (row.state, row.body) == ("VERDICT", {"schema": "verdict/1"})
+
+
+def test_a_callback_hears_of_a_judgement_that_was_on_record(ledger):
+    first, second = submission(), submission(content_sha256="0" * 64, callback_url="https://b.example/hook")
+    assert ledger.commit_verdict(claimed(ledger, ledger.submit(first).ledger_id), verdict=RECORD, urls=[HOOK])
+    again, job = replace(RECORD, body={"schema": "another"}), ledger.submit(second).ledger_id
+    assert not ledger.commit_verdict(claimed(ledger, job), verdict=again, urls=[HOOK, "https://b.example/hook"])
+    [house, callback] = ledger.due_events(page=10, hold_seconds=60)
+    assert (house.url, callback.url, callback.kind, callback.ledger_id) == (HOOK, "https://b.example/hook", "verdict.completed", job)
+    assert callback.payload == house.payload
+    assert callback.event_id != house.event_id
 
 
 def test_one_leader_at_a_time_by_the_database_clock(ledger, monkeypatch):

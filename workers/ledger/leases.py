@@ -142,7 +142,7 @@ class Leases:
 
         Returns:
             True when the verdict is new; False when the same judgement (video, content, bundle set, policy) was on record:
-            then nothing is published a second time and the job points at the older verdict.
+            then the job points at the older verdict, and of `urls` only the job's own callback gets that one.
 
         Raises:
             LeaseLostError: another worker holds the job by now; nothing was written.
@@ -156,13 +156,14 @@ class Leases:
             seq = connection.scalar(statement, row)
             is_new = seq is not None
             if not is_new:
-                seq = connection.scalar(select(verdicts.c.seq).filter_by(**judgement))
+                seq, text = connection.execute(select(verdicts.c.seq, verdicts.c.body).filter_by(**judgement)).one()
+                urls = [url for url in urls if url == claim.callback_url]
             self._finish(connection, claim, state=VERDICT, seq=seq)
             if is_new:
                 opened = {"ledger_id": claim.ledger_id, "video_id": claim.video_id, "tenant": claim.tenant}
                 open_review(connection, verdict_seq=seq, verdict=verdict, **opened)
                 record_shadow(connection, verdict_seq=seq, verdict=verdict, **opened)
-                deliver_to(connection, ledger_id=claim.ledger_id, kind="verdict.completed", urls=urls, body_text=text)
+            deliver_to(connection, ledger_id=claim.ledger_id, kind="verdict.completed", urls=urls, body_text=text)
             record_events(connection, [_event(claim, "verdict" if is_new else "same_verdict", detail=str(seq))])
         return is_new
 
