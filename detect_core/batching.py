@@ -4,7 +4,7 @@ Every caller is a video's own thread. Items of different videos share batches; o
 has one owner. Each video has a clock that runs while the device works for it; a new one starts where the clocks of
 the others are, so nobody can be starved by newcomers, and a video with 10,000 faces waits for itself alone
 (start-time fair queueing: Goyal, Vin and Cheng 1996). The clock of one that had more than an ordinary video needs runs
-faster, and its batches are small while others are screened, so that they do not wait for it long. A batch that fails is
+faster; while ordinary ones are screened its batches are short and it rests after each, so that the device is mostly free when they ask. A batch that fails is
 split until the guilty item stands alone; its neighbours get their results.
 """
 
@@ -25,7 +25,11 @@ _AHEAD_SECONDS: Final = 0.25
 _HEAVY_SECONDS: Final = 0.5
 """Device time beyond which a video is heavy: about that of the whole look at one face on two slow cores."""
 _HEAVY_PRICE: Final = 4
-"""How much faster the clock of a heavy video runs, and into how many parts its batches are cut while others are screened."""
+"""How much faster the clock of a heavy video runs."""
+_HEAVY_BATCH_SECONDS: Final = 0.05
+"""About how long its batches last while ordinary ones are screened: a batch cannot be interrupted."""
+_HEAVY_REST: Final = 2.0
+"""How long it then rests after a batch, in lengths of that batch: a third of the device is its at most."""
 RunBatch = Callable[[list[Any]], Sequence[Any]]
 """Items in, one result per item out, in order."""
 
@@ -52,6 +56,10 @@ class Share:
     """Its clock: device time it has had, counted from where the others were when it came."""
     had_seconds: float = 0.0
     """Device time it has had in all."""
+    item_seconds: dict[str, float] = field(default_factory=dict)
+    """Lane -> what one of its items took in its last batch."""
+    rests_until: float = 0.0
+    """`time.monotonic()` before which it is not served while ordinary ones are screened."""
 
     @property
     def is_heavy(self) -> bool:
@@ -221,8 +229,8 @@ class MicroBatcher:
     def _loop(self) -> None:
         while True:
             with self._state:
-                while not self._closed and self._num_waiting == 0:
-                    self._state.wait()
+                while not self._closed and (pause := self._until_something_is_due()) != 0:
+                    self._state.wait(pause)
                 if self._closed:
                     self._fail_waiting()
                     return
@@ -230,12 +238,26 @@ class MicroBatcher:
                 self._gather()
             self._serve()
 
+    @property
+    def _heavy_give_way(self) -> bool:
+        """Whether an ordinary video is being screened; heavy ones among themselves use the device to the full."""
+        return any(not share.is_heavy for share in self._shares)
+
+    def _until_something_is_due(self) -> float | None:
+        """Seconds until an item may be served, 0 when one may be now; None when nothing waits."""
+        if self._num_waiting == 0:
+            return None
+        if not self._heavy_give_way:
+            return 0
+        earliest = min(item.share.rests_until for lane in self._lanes.values() for item in lane.waiting)
+        return max(0.0, earliest - time.monotonic())
+
     def _serve(self) -> None:
         """One batch; nothing of it is held on to, so that a video that is over counts no more."""
         with self._state:
-            name, lane, batch = self._take()
-        if batch:
-            self._run(name, lane, batch)
+            taken = self._take()
+        if taken is not None:
+            self._run(*taken)
 
     def _gather(self) -> None:
         """Give a batch that is not full a moment to fill."""
@@ -247,16 +269,21 @@ class MicroBatcher:
                     return
                 self._state.wait(remaining)
 
-    def _take(self) -> tuple[str, _Lane, list[_Item]]:
-        """The lane of the item that is to go first, and what shares a batch with it."""
-        name, lane = min(
-            ((n, each) for n, each in self._lanes.items() if each.waiting), key=lambda pair: _turn(min(pair[1].waiting, key=_turn))
-        )
-        ordered = sorted(lane.waiting, key=_turn)
+    def _take(self) -> tuple[str, _Lane, list[_Item]] | None:
+        """The lane of the item that is to go first, and what shares a batch with it; None when none may go now."""
+        now = time.monotonic()
+        heavy_give_way = self._heavy_give_way
+        due = {n: [item for item in each.waiting if not heavy_give_way or item.share.rests_until <= now] for n, each in self._lanes.items()}
+        first = min(((n, min(items, key=_turn)) for n, items in due.items() if items), key=lambda pair: _turn(pair[1]), default=None)
+        if first is None:
+            return None
+        name, lane = first[0], self._lanes[first[0]]
+        ordered = sorted(due[name], key=_turn)
         self._served_seconds = max(self._served_seconds, ordered[0].share.seconds)
         limit = ordered[0].share.seconds + _AHEAD_SECONDS
-        in_parts = ordered[0].share.is_heavy and len(self._shares) > 1
-        most = max(1, lane.max_batch // _HEAVY_PRICE) if in_parts else lane.max_batch
+        most = lane.max_batch
+        if ordered[0].share.is_heavy and heavy_give_way:
+            most = min(most, max(1, int(_HEAVY_BATCH_SECONDS / ordered[0].share.item_seconds.get(name, _HEAVY_BATCH_SECONDS))))
         taken: list[_Item] = []
         batch: list[_Item] = []
         for item in ordered:
@@ -270,7 +297,7 @@ class MicroBatcher:
         lane.waiting = deque(item for item in lane.waiting if id(item) not in gone)
         self._num_waiting -= len(taken)
         self._state.notify_all()
-        return name, lane, batch
+        return (name, lane, batch) if batch else None
 
     def _run(self, name: str, lane: _Lane, batch: list[_Item]) -> None:
         started, cpu_started = time.monotonic(), time.thread_time()
@@ -284,6 +311,10 @@ class MicroBatcher:
             self._served_seconds += spent / len(present)
             for item in batch:
                 item.share.charge(spent / len(batch))
+            for share in {id(item.share): item.share for item in batch}.values():
+                share.item_seconds[name] = spent / len(batch)
+                if share.is_heavy:
+                    share.rests_until = time.monotonic() + _HEAVY_REST * spent
         if self._on_batch is not None:
             self._on_batch(
                 BatchReport(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -148,20 +149,43 @@ def test_a_video_that_had_more_of_the_device_waits_and_does_not_make_the_batches
     assert batches == [["first"], ["small"] * 2, ["crowd"] * 4, ["crowd"] * 2]
 
 
-def test_a_heavy_video_has_small_batches_while_another_is_screened(batcher: MicroBatcher) -> None:
-    go, batches = held_up(batcher)
-    other = Share()
-    small = batcher.start("net", ["small"], deadline=soon(60), share=other)
-    crowd = batcher.start("net", ["crowd"] * 3, deadline=soon(60), share=Share(seconds=10, had_seconds=10))
-    go.set()
-    small(), crowd()
-    assert batches == [["first"], ["small"], ["crowd"], ["crowd"], ["crowd"]]
+def test_a_heavy_video_has_short_batches_and_rests_while_another_is_screened(batcher: MicroBatcher) -> None:
+    spans: list[tuple[int, float, float]] = []
 
-    del other, small, crowd
-    batches.clear()
-    share = Share(had_seconds=10)
-    batcher.submit("net", ["crowd"] * 20, deadline=soon(60), share=share)
-    assert max(map(len, batches)) == 4
+    def run(items: list[int]) -> list[int]:
+        started = time.monotonic()
+        time.sleep(0.02 * len(items))
+        spans.append((len(items), started, time.monotonic()))
+        return items
+
+    batcher.add_lane("net", run, max_batch=8)
+    share, other = Share(had_seconds=10), Share()
+    batcher.submit("net", [0], deadline=soon(60), share=other)
+    spans.clear()
+
+    # When one item at a time is all that it may have at first, and as many as fit into a twentieth of a second then
+    batcher.submit("net", list(range(5)), deadline=soon(60), share=share)
+    assert [count for count, _, _ in spans] == [1, 2, 2]
+    for (_, started, ended), (_, begun, _) in pairwise(spans):
+        assert begun - ended >= 1.9 * (ended - started)
+
+    # Then alone it gets whole batches at once
+    del other
+    spans.clear()
+    batcher.submit("net", list(range(16)), deadline=soon(60), share=share)
+    assert [count for count, _, _ in spans] == [8, 8]
+    assert spans[1][1] - spans[0][2] < 0.1
+
+
+def test_an_ordinary_video_does_not_wait_for_the_rest_of_a_heavy_one(batcher: MicroBatcher) -> None:
+    batcher.add_lane("net", lambda items: items, max_batch=8)
+    other, heavy = Share(), Share(had_seconds=10, rests_until=time.monotonic() + 30)
+    crowd = batcher.start("net", ["crowd"], deadline=soon(60), share=heavy)
+
+    assert batcher.submit("net", ["small"], deadline=soon(5), share=other) == ["small"]
+    heavy.rests_until = 0.0
+    batcher.submit("net", ["small"], deadline=soon(5), share=other)
+    assert crowd() == ["crowd"]
 
 
 def test_beside_a_heavy_video_an_ordinary_one_gets_most_of_the_device(batcher: MicroBatcher) -> None:
