@@ -193,13 +193,15 @@ class Janitor:
         """Webhooks in a thread of their own: a slow receiver must not hold up the dispatch."""
         while not stop.is_set():
             tried = 0
-            if self._leads.is_set():
-                try:
+            try:
+                if self._leads.is_set():
                     tried = self._sender.deliver_due()
-                except WorkerError as err:
-                    log.warning("outbox_waits", code=err.code)
-                    stop.wait(_TROUBLE_SECONDS)
-                except Exception:
-                    log.exception("outbox_failed", note="it is tried again")
-                    stop.wait(_FAULT_SECONDS)
+                else:
+                    self._sender.settle_ended()
+            except WorkerError as err:
+                log.warning("outbox_waits", code=err.code)
+                stop.wait(_TROUBLE_SECONDS)
+            except Exception:
+                log.exception("outbox_failed", note="it is tried again")
+                stop.wait(_FAULT_SECONDS)
             stop.wait(0.01 if tried else 0.2)

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     webhook_secret_previous: SecretStr | None = Field(None, description="Second active secret during a rotation")
     webhook_private_hosts: tuple[str, ...] = Field((), description="`host:port` pairs that may resolve to private addresses")
     webhook_tries: Count = Field(5, description="Deliveries before an event becomes a dead letter")
-    webhook_seconds: Seconds = Field(10.0, description="Time limit of one delivery")
+    webhook_seconds: Seconds = Field(10.0, description="Time limit of one delivery, from the connection to the status of the answer")
     webhook_parallel: Count = Field(16, description="Deliveries at once, by the leading janitor; receivers see them in any order")
     webhook_backoff_seconds: Seconds = Field(5.0, description="First pause between tries; doubles, plus jitter")
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import socket
+import threading
 import time
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,6 +26,7 @@ from .signatures import secret_bytes, sign
 
 log = structlog.get_logger(__name__)
 _MAX_BACKOFF_SECONDS: Final = 3600.0
+_ROUND_SECONDS: Final = 0.2
 
 
 def traceparent_of(event: OutboxEvent) -> str | None:
@@ -51,6 +55,46 @@ def _is_good(answer: int | Exception) -> bool:
     return isinstance(answer, int) and 200 <= answer < 300
 
 
+class _Deadline:
+    """Cuts a connection that outlives its time: httpx bounds each read alone, and every byte of a slow receiver begins a new one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self.is_over = False
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Cut whatever connection `trace` has seen when the block takes longer than `seconds`."""
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._lock:
+                if self._socket is not None:
+                    self._socket.close()
+                    self._socket = None
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Hook of httpcore: remembers the connection as soon as there is one."""
+        if event != "connection.connect_tcp.complete":
+            return
+        with self._lock:
+            # a duplicate, because TLS takes the socket itself over; shutting either one down ends both
+            self._socket = info["return_value"].get_extra_info("socket").dup()
+        if self.is_over:
+            self._cut()
+
+    def _cut(self) -> None:
+        with self._lock, suppress(OSError):
+            self.is_over = True
+            if self._socket is not None:
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
 class WebhookSender:
     """Delivers outbox events: at least once, the same event ID on every try."""
 
@@ -60,27 +104,43 @@ class WebhookSender:
         self._metrics = metrics
         secrets = [settings.webhook_secret, settings.webhook_secret_previous]
         self._keys = [secret_bytes(secret.get_secret_value()) for secret in secrets if secret is not None]
-        self._client = httpx.Client(trust_env=False, timeout=settings.webhook_seconds, follow_redirects=False)
+        # no answer is read to its end, so no connection can be used again
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(trust_env=False, timeout=settings.webhook_seconds, follow_redirects=False, limits=limits)
         self._private_hosts: Collection[str] = settings.webhook_private_hosts
         # one request after the other would bound the whole service at one over the receiver's answer time
         self._pool = ThreadPoolExecutor(settings.webhook_parallel, thread_name_prefix="webhook")
+        self._running: dict[Future[int | Exception], OutboxEvent] = {}
 
     def close(self) -> None:
-        """End the running requests and close the connections."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Wait for the running requests, at most `webhook_seconds`, tell the ledger of them and close the connections."""
+        self._pool.shutdown(wait=True)
+        with suppress(WorkerError):  # what the ledger did not hear of becomes due again
+            self.settle_ended()
         self._client.close()
 
-    def deliver_due(self, *, page: int = 32) -> int:
-        """Deliver what is due; gives the number of tries made."""
+    def deliver_due(self) -> int:
+        """Begin what is due and has room, settle what ended within a moment; gives the number of tries under way.
+
+        A slow receiver holds one of `webhook_parallel` places until its time is over; the next calls go on beside it.
+        """
+        room = self._settings.webhook_parallel - len(self._running)
         hold = self._settings.webhook_seconds * 2 + 5
-        events = self._ledger.due_events(page=page, hold_seconds=hold)
-        # only the requests run beside each other: the ledger hears of them from this thread, of the good ones in one transaction
-        answers = list(zip(events, self._pool.map(self._try, events), strict=True))
+        events = self._ledger.due_events(page=room, hold_seconds=hold) if room else []
+        self._running.update({self._pool.submit(self._try, event): event for event in events})
+        num_running = len(self._running)
+        wait(self._running, timeout=_ROUND_SECONDS)
+        self.settle_ended()
+        return num_running
+
+    def settle_ended(self) -> None:
+        """Tell the ledger of the tries that ended; also for who leads no more, while the events are still held for it."""
+        # only the requests run beside each other: the ledger hears of them from one thread, of the good ones in one transaction
+        answers = [(self._running.pop(future), future.result()) for future in list(self._running) if future.done()]
         self._taken([event for event, answer in answers if _is_good(answer)])
         for event, answer in answers:
             if not _is_good(answer):
                 self._settle(event, answer)
-        return len(events)
 
     def deliver(self, event: OutboxEvent) -> bool:
         """Try one event; a failure is postponed with back-off, the last one becomes a dead letter."""
@@ -98,7 +158,7 @@ class WebhookSender:
         ) as opened:
             try:
                 status = self._post(event, traceparent=opened.traceparent)
-            except (httpx.HTTPError, WorkerError) as err:
+            except (httpx.HTTPError, OSError, WorkerError) as err:
                 opened.failed(type(err).__name__)
                 return err
             opened.note(status=status)
@@ -141,7 +201,17 @@ class WebhookSender:
             raise SourceNotAllowedError("the webhook address is no URL") from err
         address = checked_address(url, private_hosts=self._private_hosts)
         request = pinned_request(self._client, "POST", url, address=address, headers=headers, content=body)
-        return self._client.send(request).status_code
+        deadline, seconds = _Deadline(), self._settings.webhook_seconds
+        request.extensions["trace"] = deadline.trace
+        try:
+            with deadline.within(seconds):
+                response = self._client.send(request, stream=True)
+                response.close()  # the status is all that counts; a body may be endless
+        except httpx.HTTPError as err:
+            if deadline.is_over:
+                raise httpx.ReadTimeout(f"the receiver did not answer within {seconds:g} s") from err
+            raise
+        return response.status_code
 
     def _failed(self, event: OutboxEvent, why: str) -> bool:
         if event.tries >= self._settings.webhook_tries:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from workers.broker import MemoryDispatcher
 from workers.errors import SettingsError
+from workers.janitor import Janitor
 from workers.ledger import Claim, Ledger, Submission, VerdictRecord
 from workers.messages import EnqueueRequest
 from workers.metrics import Metrics
@@ -76,12 +80,16 @@ def receiver(request):
 
 def ledger_with_event(url: str) -> Ledger:
     ledger = Ledger.in_memory()
-    job = ledger.submit(Submission(request=EnqueueRequest(video_id="vid_1"), door="cli")).ledger_id
+    add_event(ledger, "vid_1", url)
+    return ledger
+
+
+def add_event(ledger: Ledger, name: str, url: str) -> None:
+    job = ledger.submit(Submission(request=EnqueueRequest(video_id=name), door="cli")).ledger_id
     claim = ledger.claim(job, owner="w", lease_seconds=60)
     assert isinstance(claim, Claim)
-    record = VerdictRecord(content_sha256="0" * 64, bundle_set="b", policy="p", verdict="authentic", p_fake=0.1, body={"video_id": "vid_1"})
+    record = VerdictRecord(content_sha256=name * 10, bundle_set="b", policy="p", verdict="authentic", p_fake=0.1, body={"video_id": name})
     ledger.commit_verdict(claim, verdict=record, urls=[url])
-    return ledger
 
 
 def sender(ledger: Ledger, port: int, **changes) -> tuple[WebhookSender, Metrics]:
@@ -97,19 +105,19 @@ def sender(ledger: Ledger, port: int, **changes) -> tuple[WebhookSender, Metrics
     return WebhookSender(ledger, settings=Settings(**fields), metrics=metrics), metrics
 
 
-def deliver_all(sending: WebhookSender, *, seconds: float = 1.0) -> int:
-    end, tries = time.monotonic() + seconds, 0
+def deliver_all(sending: WebhookSender, *, seconds: float = 1.0) -> None:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
-        tries += sending.deliver_due()
+        sending.deliver_due()
         time.sleep(0.02)
     sending.close()
-    return tries
 
 
 @pytest.mark.parametrize("receiver", [[500, 503, 204]], indirect=True)
 def test_every_try_carries_the_same_event_and_a_valid_signature(receiver):
     ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")
-    assert deliver_all(sender(ledger, receiver.port)[0]) == 3
+    deliver_all(sender(ledger, receiver.port)[0])
+    assert len(receiver.requests) == 3
     assert len({headers["webhook-id"] for headers, _body in receiver.requests}) == 1
     assert all(verify(body, headers=headers, keys=[secret_bytes(SECRET)]) for headers, body in receiver.requests)
     event = json.loads(receiver.requests[-1][1])
@@ -124,7 +132,8 @@ def test_every_try_carries_the_same_event_and_a_valid_signature(receiver):
 )
 def test_what_cannot_be_delivered_becomes_a_dead_letter(receiver, tries, code):
     ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")
-    assert deliver_all(sender(ledger, receiver.port)[0]) == tries
+    deliver_all(sender(ledger, receiver.port)[0])
+    assert len(receiver.requests) == tries
     assert [letter["code"] for letter in ledger.list_dead_letters()] == [code]
     ledger.close()
 
@@ -143,13 +152,7 @@ def test_a_slow_receiver_holds_up_its_own_events_only(receiver):
     """Two requests meet at the receiver: they can only both be answered when they were under way together."""
     ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")
     for name in ("vid_2", "vid_3"):
-        job = ledger.submit(Submission(request=EnqueueRequest(video_id=name), door="cli")).ledger_id
-        claim = ledger.claim(job, owner="w", lease_seconds=60)
-        assert isinstance(claim, Claim)
-        record = VerdictRecord(
-            content_sha256=name * 10, bundle_set="b", policy="p", verdict="authentic", p_fake=0.1, body={"video_id": name}
-        )
-        ledger.commit_verdict(claim, verdict=record, urls=[f"http://127.0.0.1:{receiver.port}/hook"])
+        add_event(ledger, name, f"http://127.0.0.1:{receiver.port}/hook")
     meeting = threading.Barrier(3)
     running, metrics = sender(ledger, receiver.port, webhook_parallel=3)
     real = running._post
@@ -163,3 +166,93 @@ def test_a_slow_receiver_holds_up_its_own_events_only(receiver):
     running.close()
     assert metrics.registry.get_sample_value("veriframe_webhook_deliveries_total", {"outcome": "delivered"}) == 3
     assert ledger.due_events(page=9, hold_seconds=1) == []
+
+
+class Dripping:
+    """Sends `first`, then `drop` every 50 ms to whoever connects, for ever."""
+
+    def __init__(self, first: bytes, drop: bytes) -> None:
+        self.first, self.drop = first, drop
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._drip, args=(self.socket.accept()[0],), daemon=True).start()
+
+    def _drip(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(65536)
+            connection.sendall(self.first)
+            while True:
+                time.sleep(0.05)
+                connection.sendall(self.drop)
+
+
+@pytest.fixture
+def dripping(request):
+    server = Dripping(*request.param)
+    yield server
+    server.socket.close()
+
+
+@pytest.mark.parametrize("receiver", [[204]], indirect=True)
+@pytest.mark.parametrize("dripping", [(b"HTTP/1.1 200 OK\r\n", b"x-more: y\r\n")], indirect=True)
+def test_a_receiver_that_drips_its_headers_is_cut_and_stops_nobody_else(receiver, dripping):
+    ledger = ledger_with_event(f"http://127.0.0.1:{dripping.port}/hook")
+    running, metrics = sender(
+        ledger,
+        receiver.port,
+        webhook_private_hosts=(f"127.0.0.1:{receiver.port}", f"127.0.0.1:{dripping.port}"),
+        webhook_seconds=3.0,
+        webhook_tries=1,
+        webhook_parallel=2,
+    )
+    began = time.monotonic()
+    running.deliver_due()
+    for number in range(3):
+        add_event(ledger, f"vid_{number + 2}", f"http://127.0.0.1:{receiver.port}/hook")
+        running.deliver_due()
+    assert ledger.list_dead_letters() == [], "the slow try is still under way"
+    assert len(receiver.requests) == 3
+    running.close()
+    assert time.monotonic() - began < 20
+    [letter] = ledger.list_dead_letters()
+    assert letter["code"] == "WEBHOOK_UNDELIVERED"
+    assert "ReadTimeout" in letter["message"]
+    assert metrics.registry.get_sample_value("veriframe_webhook_deliveries_total", {"outcome": "delivered"}) == 3
+    ledger.close()
+
+
+@pytest.mark.parametrize("dripping", [(b"HTTP/1.1 200 OK\r\n", b"x-more: y\r\n")], indirect=True)
+def test_a_janitor_that_leads_no_more_settles_what_it_began(dripping, tmp_path):
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")  # two threads: in memory they would share one connection
+    add_event(ledger, "vid_1", f"http://127.0.0.1:{dripping.port}/hook")
+    settings = Settings(webhook_private_hosts=(f"127.0.0.1:{dripping.port}",), webhook_seconds=1.0, webhook_tries=1)
+    janitor, stop = Janitor(ledger, MemoryDispatcher(), client=None, settings=settings, metrics=Metrics(), owner="j"), threading.Event()
+    janitor._leads.set()
+    outbox = threading.Thread(target=janitor._run_outbox, args=(stop,))
+    outbox.start()
+    end = time.monotonic() + 30
+    while not janitor._sender._running and time.monotonic() < end:
+        time.sleep(0.01)
+    janitor._leads.clear()
+    while not ledger.list_dead_letters() and time.monotonic() < end:
+        time.sleep(0.01)
+    stop.set()
+    outbox.join()
+    janitor._sender.close()
+    assert [letter["code"] for letter in ledger.list_dead_letters()] == ["WEBHOOK_UNDELIVERED"]
+    ledger.close()
+
+
+@pytest.mark.parametrize("dripping", [(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 1000)], indirect=True)
+def test_an_endless_answer_counts_by_its_status(dripping):
+    ledger = ledger_with_event(f"http://127.0.0.1:{dripping.port}/hook")
+    running, metrics = sender(ledger, dripping.port, webhook_seconds=30.0)
+    running.deliver_due()
+    running.close()
+    assert metrics.registry.get_sample_value("veriframe_webhook_deliveries_total", {"outcome": "delivered"}) == 1
+    ledger.close()
