@@ -1,6 +1,7 @@
 """Settings of the service: the only reader of the environment. Every variable starts with `VERIFRAME_`.
 
 Order: keyword argument, environment variable, default. Lists are written as JSON (`VERIFRAME_MEDIA_ROOTS='["/media"]'`).
+`VERIFRAME_X_FILE=/path` reads `VERIFRAME_X` from a file, which is how secrets come into containers.
 `Settings.as_environment()` gives the variables back, so that a supervisor can hand the same settings to its children.
 """
 
@@ -8,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
 from .errors import SettingsError
@@ -30,6 +32,27 @@ def _default_concurrency(given: dict[str, Any]) -> int:
     """Each video in flight keeps one core busy decoding; a GPU needs many to be fed."""
     cores = len(os.sched_getaffinity(0))
     return min(32, max(4, cores)) if str(given.get("device", "cpu")).startswith("cuda") else min(4, cores)
+
+
+def _with_files(given: Mapping[str, str | None], names: Collection[str]) -> dict[str, str | None]:
+    """The variables `given`, in lower case, and for every `<name>_FILE` among them the text of that file."""
+    found = dict(given)
+    for name in names:
+        path = given.get(f"veriframe_{name}_file")
+        if path is None:
+            continue
+        variable = f"VERIFRAME_{name.upper()}"
+        if given.get(f"veriframe_{name}"):
+            raise SettingsError(f"both {variable} and {variable}_FILE are set: keep one")
+        try:
+            found[f"veriframe_{name}"] = Path(path).read_text(encoding="utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError) as err:
+            why = err.strerror if isinstance(err, OSError) else "not UTF-8"
+            raise SettingsError(
+                f"{variable}_FILE names {path!r}, which cannot be read ({why}): mount the secret, readable for user {os.getuid()}, "
+                "or unset the variable"
+            ) from err
+    return found
 
 
 class Settings(BaseSettings):
@@ -181,6 +204,20 @@ class Settings(BaseSettings):
             raise ValueError(f"media_template must contain {{video_id}}, got {self.media_template!r}")
         return self
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order of the sources; the environment with the files that it names."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = _with_files(env_settings.env_vars, cls.model_fields)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
     @property
     def resolved_ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger in use."""
@@ -207,7 +244,7 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the environment once; `overrides` (command-line options) win over it.
 
     Raises:
-        SettingsError: a value is missing, of the wrong type or out of range; the message names each variable.
+        SettingsError: a value is missing, of the wrong type or out of range, or its file cannot be read; the message names each variable.
     """
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})

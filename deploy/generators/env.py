@@ -13,7 +13,7 @@ from workers.settings import Settings
 
 _HEAD: Final = """\
 # Every variable that Veriframe reads, with its default. Written by `python deploy/generate.py` from workers/settings.py: do not edit.
-# Lists are JSON. In the images VERIFRAME_<NAME>_FILE=/path reads a value from a file: use it for secrets.
+# Lists are JSON. VERIFRAME_<NAME>_FILE=/path reads a value from a file: use it for secrets.
 """
 _MADE: Final = {
     "state_dir": "$XDG_STATE_HOME/veriframe, else ~/.local/state/veriframe",

@@ -1,4 +1,4 @@
-"""The image: linted, built from files that are let in, and its two scripts run for real."""
+"""The image: linted, built from files that are let in, and its script run for real."""
 
 from __future__ import annotations
 
@@ -15,21 +15,6 @@ import pytest
 @pytest.fixture
 def dockerfile(deploy):
     return (deploy / "docker" / "Dockerfile").read_text()
-
-
-@pytest.fixture
-def entrypoint(deploy):
-    def run(*command, **environment):
-        return subprocess.run(
-            ["sh", str(deploy / "docker" / "entrypoint.sh"), *command],
-            check=False,
-            env={"PATH": "/usr/bin:/bin", **environment},
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-
-    return run
 
 
 def test_hadolint_accepts_the_dockerfile(accepts):
@@ -73,30 +58,6 @@ def test_secrets_never_enter_the_build(deploy):
     assert rules[0] == "*"
     assert "deploy/*" in rules
     assert not any("secrets" in rule for rule in rules if rule.startswith("!"))
-
-
-def test_a_secret_file_becomes_its_variable(entrypoint, tmp_path):
-    (tmp_path / "url").write_text("redis://:a b'c$d@broker\n")
-    answer = entrypoint("env", VERIFRAME_BROKER_URL_FILE=str(tmp_path / "url"), VERIFRAME_LOG_LEVEL="info")
-    lines = answer.stdout.splitlines()
-    assert "VERIFRAME_BROKER_URL=redis://:a b'c$d@broker" in lines
-    assert "VERIFRAME_LOG_LEVEL=info" in lines
-    assert not any("_FILE=" in line for line in lines)
-
-
-def test_a_secret_that_cannot_be_read_or_is_given_twice_is_refused(entrypoint, tmp_path):
-    missing = entrypoint("true", VERIFRAME_BROKER_URL_FILE=str(tmp_path / "none"))
-    assert missing.returncode == 66
-    assert "mount the secret" in missing.stderr
-    (tmp_path / "url").write_text("x")
-    twice = entrypoint("true", VERIFRAME_BROKER_URL_FILE=str(tmp_path / "url"), VERIFRAME_BROKER_URL="y")
-    assert twice.returncode == 64
-    assert "keep one" in twice.stderr
-
-
-def test_the_command_replaces_the_shell_so_that_signals_reach_it(entrypoint):
-    assert entrypoint("sh", "-c", "exit 7").returncode == 7
-    assert 'exec "$@"' in entrypoint("cat", __file__.replace("tests/deploy/test_image.py", "deploy/docker/entrypoint.sh")).stdout
 
 
 @pytest.mark.parametrize(("status", "expected"), [(200, 0), (503, 1), (None, 1)])

@@ -51,6 +51,30 @@ def test_impossible_settings_are_refused_with_a_sentence(monkeypatch, name, valu
         load_settings()
 
 
+def test_a_file_gives_a_variable_its_value_and_children_get_the_value(monkeypatch, tmp_path):
+    (tmp_path / "url").write_text("redis://:a b'c$d@broker\n")
+    (tmp_path / "keys").write_text('["admin:abc"]\n')
+    monkeypatch.setenv("VERIFRAME_BROKER_URL_FILE", str(tmp_path / "url"))
+    monkeypatch.setenv("VERIFRAME_API_KEYS_FILE", str(tmp_path / "keys"))
+    read = load_settings()
+    assert (read.broker_url, read.api_keys) == ("redis://:a b'c$d@broker", ("admin:abc",))
+    assert read.as_environment()["VERIFRAME_BROKER_URL"] == read.broker_url
+    assert load_settings(broker_url="redis://option").broker_url == "redis://option"
+
+
+def test_a_file_that_cannot_be_read_or_a_value_given_twice_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("VERIFRAME_BROKER_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(SettingsError, match=r"VERIFRAME_BROKER_URL_FILE names .*No such file.*mount the secret"):
+        load_settings()
+    (tmp_path / "url").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match=r"not UTF-8.*mount the secret"):
+        load_settings()
+    (tmp_path / "url").write_text("x")
+    monkeypatch.setenv("VERIFRAME_BROKER_URL", "y")
+    with pytest.raises(SettingsError, match=r"both VERIFRAME_BROKER_URL and VERIFRAME_BROKER_URL_FILE .* keep one"):
+        load_settings()
+
+
 def test_children_get_our_variables_only_from_us(monkeypatch):
     monkeypatch.setenv("VERIFRAME_CONCURRENCY", "7")
     assert not [name for name in base_environment() if name.startswith("VERIFRAME_")]
