@@ -28,6 +28,8 @@ _LEADERSHIP: Final = "janitor"
 _EXPIRE_SECONDS: Final = 1.0
 _GAUGE_SECONDS: Final = 5.0
 _RETIRE_SECONDS: Final = 3600.0
+_RETIRE_PAGE: Final = 5000
+_RETIRE_AGAIN_SECONDS: Final = 1.0
 _FORGET_SECONDS: Final = 60.0
 _TROUBLE_SECONDS: Final = 1.0
 _FAULT_SECONDS: Final = 5.0
@@ -51,6 +53,10 @@ class _Every:
     def postpone(self, seconds: float) -> None:
         """Not before so many seconds from now."""
         self._next = max(self._next, time.monotonic() + seconds)
+
+    def hasten(self, seconds: float) -> None:
+        """Again so many seconds from now, if not earlier."""
+        self._next = min(self._next, time.monotonic() + seconds)
 
 
 def poison_body(row: Any) -> dict[str, Any]:
@@ -127,10 +133,16 @@ class Janitor:
         if self._forget.is_due():
             self._ledger.drop_expired_explanations()
         if self._retire.is_due():
-            self._ledger.retire(days=self._settings.retention_days)
-            if self._settings.verdict_retention_days:
-                self._ledger.retire_verdicts(days=self._settings.verdict_retention_days)
+            self._retire_page()
         return self.dispatch()
+
+    def _retire_page(self) -> None:
+        """Remove one page of what outlived its time; one page at a time, as the ledger takes no other writes meanwhile."""
+        retired = [self._ledger.retire(days=self._settings.retention_days, page=_RETIRE_PAGE)]
+        if self._settings.verdict_retention_days:
+            retired.append(self._ledger.retire_verdicts(days=self._settings.verdict_retention_days, page=_RETIRE_PAGE).verdicts)
+        if max(retired) >= _RETIRE_PAGE:
+            self._retire.hasten(_RETIRE_AGAIN_SECONDS)
 
     def _lead(self) -> bool:
         seconds = self._settings.leader_seconds

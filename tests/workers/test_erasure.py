@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from api_caller import KEYS, assert_typed, make_caller
 from verdict_builders import put_verdict
+from workers import janitor
+from workers.broker import MemoryDispatcher
 from workers.errors import LeaseLostError
 from workers.forget import forget_video
 from workers.ledger import Claim, Ledger, Submission, VerdictRecord
@@ -21,6 +23,7 @@ from workers.ledger.records import ShadowRecord
 from workers.ledger.schema import metadata
 from workers.messages import names_video, parse_enqueue
 from workers.messages.events import video_id_of_object
+from workers.metrics import Metrics
 from workers.settings import Settings
 
 DOOMED, KEPT = "vid_doomed", "vid_doomedtoo"  # one name within the other: nothing is deleted by likeness
@@ -221,6 +224,34 @@ def test_verdicts_have_a_time_to_live(ledger):
     assert tables_that_name(ledger, DOOMED) == {}
     assert ledger.review_item_of(KEPT) is not None
     assert ledger.audit_entries(target="verdicts")[0].action == "retired"
+
+
+def test_a_verdict_that_must_wait_for_its_job_holds_up_no_other(ledger):
+    put_verdict(ledger, DOOMED)
+    live_a_full_life(ledger, KEPT)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update verdicts set created_at = seq"))
+        connection.execute(text("delete from jobs where video_id = :kept"), {"kept": KEPT})
+    assert ledger.retire_verdicts(days=1, page=1).verdicts == 1
+    assert ledger.latest_job(DOOMED).body is not None
+
+
+def test_retention_goes_on_at_once_while_pages_are_full(ledger, monkeypatch):
+    monkeypatch.setattr(janitor, "_RETIRE_PAGE", 2)
+    monkeypatch.setattr(janitor, "_RETIRE_AGAIN_SECONDS", 0.0)
+    for number in range(5):
+        put_verdict(ledger, f"vid_{number}")
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update jobs set finished_at = 1"))
+        connection.execute(text("update verdicts set created_at = 1"))
+        connection.execute(text("update outbox set delivered_at = 1"))
+    leading = janitor.Janitor(ledger, MemoryDispatcher(), client=None, settings=Settings(), metrics=Metrics(), owner="j")
+    left = []
+    for _step in range(4):
+        leading.step()
+        left.append(sum(ledger.count_states().values()))
+    assert left == [3, 1, 0, 0], "a page a step, so that the other duties come in between"
+    assert ledger.list_verdicts() == []
 
 
 def test_dead_letters_end_with_jobs(ledger):

@@ -74,13 +74,14 @@ class Erasure:
         return erased
 
     def retire_verdicts(self, *, days: float, page: int = 5000, actor: str = "janitor") -> Erased:
-        """Remove verdicts older than `days` with their reviews, and login links as old."""
+        """Remove at most `page` verdicts older than `days` with their reviews, the oldest first, and login links as old."""
         limit = days * DAY_SECONDS
         with writing(self._engine) as connection:
-            old = select(verdicts.c.seq, verdicts.c.ledger_id).where(verdicts.c.created_at < db_now() - limit)
-            rows = connection.execute(old.order_by(verdicts.c.created_at).limit(page)).all()
-            living = set(_scalars_in(connection, jobs.c.verdict_seq, [row.seq for row in rows], jobs.c.verdict_seq))
-            rows = [row for row in rows if row.seq not in living]  # an unfinished history is never cut in the middle
+            # an unfinished history is never cut in the middle; tenant and video are there for the index
+            same_video = (jobs.c.tenant == verdicts.c.tenant) & (jobs.c.video_id == verdicts.c.video_id)
+            living = select(jobs.c.ledger_id).where(same_video, jobs.c.verdict_seq == verdicts.c.seq).exists()
+            old = select(verdicts.c.seq, verdicts.c.ledger_id).where(verdicts.c.created_at < db_now() - limit, ~living)
+            rows = connection.execute(old.order_by(verdicts.c.seq).limit(page)).all()
             erased = _erase_rows(connection, seqs=[row.seq for row in rows], ledger_ids=[row.ledger_id for row in rows], jobs_gone=0)
             num_stale = connection.execute(delete(login_links).where(login_links.c.expires_at < db_now() - limit)).rowcount
             connection.execute(delete(tenant_usage).where(tenant_usage.c.day < db_now() / DAY_SECONDS - _USAGE_DAYS))
@@ -113,8 +114,3 @@ def _letters_that_name(connection: Connection, video_id: str) -> list[int]:
 def _delete_in(connection: Connection, table: Table, column: Column[Any], values: Sequence[Any]) -> int:
     chunks = (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
     return sum(connection.execute(delete(table).where(column.in_(chunk))).rowcount for chunk in chunks)
-
-
-def _scalars_in(connection: Connection, wanted: Column[Any], values: Sequence[Any], column: Column[Any]) -> list[Any]:
-    chunks = (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
-    return [found for chunk in chunks for found in connection.scalars(select(wanted).where(column.in_(chunk)))]

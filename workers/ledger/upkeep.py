@@ -132,7 +132,9 @@ class Upkeep:
         return [DueJob(ledger_id=ledger_id, queue=queue or route) for ledger_id in ids]
 
     def retire(self, *, days: float, page: int = 5000) -> int:
-        """Remove finished jobs older than `days` with all that hangs on them, and dead letters as old; verdicts stay. Gives the jobs removed.
+        """Remove at most `page` finished jobs older than `days` with all that hangs on them, and dead letters as old; verdicts stay.
+
+        Gives the number of jobs removed.
 
         A job goes after its last event: what is left without a job could not be found again when a video is to be forgotten.
         """
