@@ -67,7 +67,7 @@ class ConsumerWatch:
 
     def look(self) -> None:
         """One look, from the heartbeat: idle beside a filled queue is not right."""
-        received, busy = self._screening.num_received, len(self._screening.in_flight) > 0
+        received, busy = self._screening.num_received, self._screening.in_flight.is_busy
         now = time.monotonic()
         if busy or received != self._seen or not self._has_messages():
             self._seen, self._silent_since = received, None

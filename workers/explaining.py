@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -17,7 +18,9 @@ import structlog
 from detect_core.errors import BundleMismatchError
 
 from .errors import LedgerError, WorkerError
+from .in_flight import InFlight
 from .ledger import Ledger
+from .ledger.explanations import WANTED
 from .messages import EvidenceBody, VerdictBody, evidence_body
 from .promotion import bundle_set_in_charge
 from .retry import decide
@@ -142,19 +145,48 @@ def _drawn_tracks(evidence: EvidenceBody) -> list[DrawnTrack]:
 class Explaining:
     """Answers requests for explanations in a worker process; called from task threads."""
 
-    def __init__(self, *, ledger: Ledger, sources: Sources, settings: Settings) -> None:
+    def __init__(self, *, ledger: Ledger, sources: Sources, settings: Settings, in_flight: InFlight) -> None:
         self._ledger = ledger
         self._sources = sources
         self._settings = settings
+        self._in_flight = in_flight
         self._lock = threading.Lock()
+        self._waiting: deque[str] = deque()
         self._bundle_set: BundleSet | None = None
 
     def run(self, ledger_id: str) -> str:
-        """Explain one job's verdict; gives `ready` or the code of what was in the way.
+        """Explain one job's verdict and what else is asked for meanwhile; gives `ready` or the code of what was in the way of the first.
 
-        Raises:
-            LedgerUnavailableError: the ledger is away; the request stays open and may be sent again.
+        One at a time: people wait for seconds, videos must not wait for people. While another thread is at it, that one is told
+        and `waiting` comes back at once, so that no second thread is taken from videos.
         """
+        answers: dict[str, str] = {}
+        self._waiting.append(ledger_id)
+        # looked at again after the lock is let go: who came in between found it taken and left
+        while self._waiting and self._lock.acquire(blocking=False):
+            try:
+                with self._in_flight.explaining():
+                    while self._waiting:
+                        asked = self._waiting.popleft()
+                        answers[asked] = self._answer(asked)
+            finally:
+                self._lock.release()
+        return answers.get(ledger_id, "waiting")
+
+    def _answer(self, ledger_id: str) -> str:
+        try:
+            asked = self._ledger.explanation(ledger_id)
+            if asked is None or asked.state != WANTED:
+                return "not wanted"  # it waited for longer than the person
+            if self._in_flight.draining.is_set():
+                self._ledger.refuse_explanation(ledger_id, code="DRAINING", message="the worker that was to make it stops: ask again")
+                return "DRAINING"
+            return self._explain_or_refuse(ledger_id)
+        except LedgerError as err:
+            log.warning("explanation_lost", ledger_id=ledger_id, code=err.code, note="the person asks again")
+            return err.code
+
+    def _explain_or_refuse(self, ledger_id: str) -> str:
         try:
             explained = self._explain(ledger_id)
         except LedgerError:
@@ -174,9 +206,7 @@ class Explaining:
         video_id, source = media
         fetched = self._sources.fetch(video_id, source=source, content_sha256=verdict.content_sha256, cancel=threading.Event())
         try:
-            # one at a time: people wait for seconds, videos must not wait for people
-            with self._lock:
-                return explain_video(fetched.file, verdict, bundle_set=self._loaded(), device="cpu")
+            return explain_video(fetched.file, verdict, bundle_set=self._loaded(), device="cpu")
         finally:
             fetched.close()
 

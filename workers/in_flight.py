@@ -41,6 +41,7 @@ class InFlight:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[str, Running] = {}
+        self._num_explaining = 0
         self.draining = threading.Event()
 
     def add(self, running: Running) -> None:
@@ -57,6 +58,23 @@ class InFlight:
         """All claimed jobs at this moment."""
         with self._lock:
             return list(self._running.values())
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Note that this thread explains verdicts: work, but no claimed job."""
+        with self._lock:
+            self._num_explaining += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_explaining -= 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any thread screens or explains."""
+        with self._lock:
+            return bool(self._running) or self._num_explaining > 0
 
     def __len__(self) -> int:
         with self._lock:

@@ -260,7 +260,7 @@ def run_worker(
     )
     life = WorkerLife(screening, ledger=ledger, client=client, metrics=metrics, settings=settings, owner=owner)
     app = make_app(settings, broker_url=broker_url)
-    explaining = Explaining(ledger=ledger, sources=sources, settings=settings)
+    explaining = Explaining(ledger=ledger, sources=sources, settings=settings, in_flight=screening.in_flight)
     register(app, screening, explaining, on_lost=life.consumer.on_lost_acknowledgement)
 
     def on_shutdown(**_signal: Any) -> None:

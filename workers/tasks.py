@@ -79,10 +79,7 @@ def register(app: Celery, screening: Screening, explaining: Explaining, *, on_lo
             return
         if screening.in_flight.draining.is_set():
             raise Reject("this worker drains", requeue=True)
-        try:
-            explaining.run(ledger_id)
-        except LedgerUnavailableError as err:
-            log.warning("explanation_lost", code=err.code, note="the person asks again")
+        explaining.run(ledger_id)
 
     requests = watched_request(on_lost)
     app.task(run, name=DISPATCH_TASK, bind=True, ignore_result=True, shared=False, Request=requests)

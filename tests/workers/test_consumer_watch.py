@@ -70,6 +70,14 @@ def test_a_busy_worker_and_an_empty_queue_are_left_alone(scene):
     assert (scene.hub.called, scene.hopeless) == ([], [])
 
 
+def test_a_worker_that_explains_is_busy(scene):
+    with scene.screening.in_flight.explaining():
+        look_for(scene, 200)
+    assert (scene.hub.called, scene.hopeless) == ([], [])
+    look_for(scene, SILENT_SECONDS + 6)
+    assert scene.hub.called
+
+
 def test_a_broker_that_is_away_is_not_the_consumers_fault(scene):
     def away(_queue):
         raise redis.ConnectionError("away")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from builders import astronaut_pictures, write_clip
 from detect_core.options import ScreeningOptions
 from detect_core.pipeline import Screener
 from verdict_builders import put_verdict
-from workers.explaining import Explaining, NothingToExplainError, explain_video
+from workers.explaining import ExplainedVideo, Explaining, NothingToExplainError, explain_video
+from workers.in_flight import InFlight
 from workers.ledger import Claim, Ledger, Submission, VerdictRecord
 from workers.messages import EXPLAIN_TASK, JobFacts, VerdictBody, evidence_body, explain_message, parse_enqueue, verdict_body
 from workers.settings import Settings
@@ -73,7 +76,7 @@ def commit(ledger: Ledger, verdict: VerdictBody, media: Path, **changes) -> str:
 
 def make_explaining(ledger: Ledger, media: Path) -> Explaining:
     settings = Settings(media_roots=(media,))
-    return Explaining(ledger=ledger, sources=ConfiguredSources(settings), settings=settings)
+    return Explaining(ledger=ledger, sources=ConfiguredSources(settings), settings=settings, in_flight=InFlight())
 
 
 def test_a_person_asks_a_worker_answers_and_the_pictures_come_back(ledger, verdict, media):
@@ -125,6 +128,7 @@ def test_media_that_are_gone_are_named_too(ledger, verdict, media, tmp_path):
     job_id = commit(ledger, verdict, media)
     ledger.want_explanation(job_id, seconds=60)
     assert make_explaining(ledger, tmp_path).run(job_id) == "FETCH_NOT_ALLOWED"
+    ledger.want_explanation("0" * 32, seconds=60)
     assert make_explaining(ledger, media).run("0" * 32) == "NOTHING_TO_EXPLAIN"
 
 
@@ -140,12 +144,43 @@ def test_only_reviewers_ask_and_only_about_finished_videos(ledger):
     assert off.dispatcher.explanations == []
 
 
+def test_requests_wait_without_a_thread_and_without_the_media(ledger, media):
+    """Three people ask at once: one thread explains for all, one after the other; who no longer waits is left out."""
+    for number in range(4):
+        ledger.want_explanation(f"job_{number}", seconds=60 if number < 3 else -1)
+    explaining, began, go_on, done = make_explaining(ledger, media), threading.Event(), threading.Event(), []
+
+    def explain(ledger_id: str) -> ExplainedVideo:
+        began.set()
+        assert go_on.wait(timeout=30)
+        done.append((ledger_id, threading.get_ident()))
+        return ExplainedVideo(body={"seconds": {}}, pictures={}, clip=None)
+
+    explaining._explain = explain
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(explaining.run, "job_0")
+        assert began.wait(timeout=30)
+        assert [explaining.run(f"job_{number}") for number in (1, 2, 3)] == ["waiting"] * 3
+        assert explaining._in_flight.is_busy
+        go_on.set()
+        assert first.result(timeout=30) == "ready"
+    assert [ledger_id for ledger_id, _thread in done] == ["job_0", "job_1", "job_2"]
+    assert len({thread for _ledger_id, thread in done}) == 1
+    assert not explaining._in_flight.is_busy
+
+
+def test_a_worker_that_stops_tells_who_waits(ledger, media):
+    ledger.want_explanation("job", seconds=60)
+    explaining = make_explaining(ledger, media)
+    explaining._in_flight.draining.set()
+    assert explaining.run("job") == "DRAINING"
+    assert ledger.explanation("job").error_message.endswith("ask again")
+
+
 class Draining:
     """What `register` needs of a screening that never runs."""
 
     def __init__(self) -> None:
-        from workers.in_flight import InFlight
-
         self.in_flight = InFlight()
 
 
