@@ -36,7 +36,7 @@ class ApiCaller:
 
     def call(self, method: str, path: str, **options) -> httpx.Response:
         async def send() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self.transport(), base_url="http://test") as client:
+            async with httpx.AsyncClient(transport=self.transport(), base_url="http://localhost") as client:
                 return await client.request(method, path, **options)
 
         return asyncio.run(send())

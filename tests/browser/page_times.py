@@ -73,7 +73,7 @@ async def _times(app: object, ledger: Ledger, num_verdicts: int) -> dict[str, li
         "list of verdicts, filters that fit nothing": ["/v1/verdicts?reviewed=yes", "/v1/verdicts?video_id_prefix=x&bundle_set=y"],
     }
     found: dict[str, list[float]] = {}
-    async with httpx.AsyncClient(transport=transport, base_url="http://test", follow_redirects=False) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", follow_redirects=False) as client:
         await client.post(f"/review/login/{ledger.make_login('ana', seconds=600)}")
         for page, paths in pages.items():
             found[page] = []

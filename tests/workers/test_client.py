@@ -61,12 +61,12 @@ def ledger():
 
 
 def client_of(ledger, *, api_key=None, **settings) -> VeriframeClient:
-    return VeriframeClient("http://test", api_key=api_key, transport=InProcess(make_caller(ledger, **settings)))
+    return VeriframeClient("http://localhost", api_key=api_key, transport=InProcess(make_caller(ledger, **settings)))
 
 
 def scripted(*answers) -> tuple[VeriframeClient, Scripted, list[float]]:
     transport, pauses = Scripted(*answers), []
-    return VeriframeClient("http://test", transport=transport, sleep=pauses.append), transport, pauses
+    return VeriframeClient("http://localhost", transport=transport, sleep=pauses.append), transport, pauses
 
 
 def test_a_video_is_submitted_once_and_read_back(ledger):

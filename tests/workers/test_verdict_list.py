@@ -206,7 +206,7 @@ def test_openapi_names_every_filter_and_the_shape_of_a_page(api):
 
 
 def test_the_client_names_them_alike(api):
-    with VeriframeClient("http://test", transport=InProcess(api)) as client:
+    with VeriframeClient("http://localhost", transport=InProcess(api)) as client:
         from_four = datetime.fromtimestamp(NINE + 7 * 3600, UTC)
         found = client.verdicts(verdict=["suspicious", "manipulated"], created_from=from_four, reviewed=False, page=1)
         assert [each.video_id for each in found] == ["b9", "b8", "b7"]

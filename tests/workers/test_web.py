@@ -41,7 +41,7 @@ class Api:
     def call(self, method: str, path: str, **options) -> httpx.Response:
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 return await client.request(method, path, **options)
 
         return asyncio.run(send())
@@ -113,6 +113,7 @@ def test_the_same_video_or_key_twice_is_one_job(api):
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 422, "INVALID_MESSAGE"),
         ({"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 422, "INVALID_MESSAGE"),
         ({"content": b"<xml/>", "headers": {"content-type": "text/xml"}}, 415, "UNSUPPORTED_TYPE"),
+        ({"content": b'{"video_id": "a"}'}, 415, "UNSUPPORTED_TYPE"),
         ({"content": b"x" * 2_000_000, "headers": {"content-type": "application/json"}}, 413, "BODY_TOO_LARGE"),
         ({"json": {**EVENT, "specversion": "0.3"}, "headers": {"content-type": "application/cloudevents+json"}}, 422, "UNKNOWN_VERSION"),
         (
@@ -127,6 +128,38 @@ def test_the_same_video_or_key_twice_is_one_job(api):
 def test_bad_requests_are_refused_with_a_typed_body(api, options, status, code):
     assert_typed(api.post(**options), status, code)
     assert api.ledger.count_waiting() == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:8080"}, 202),
+        ({"host": "127.8.0.1"}, 202),
+        ({"host": "[::1]:8080"}, 202),
+        ({"host": "localhost:8080", "origin": "http://localhost:8080"}, 202),
+        ({"host": "rebound.example:8080"}, 403),
+        ({"host": "localhost.example"}, 403),
+        ({"host": "[::1"}, 403),
+        ({"host": ""}, 403),
+        ({"host": "localhost:8080", "origin": "https://page.example"}, 403),
+        ({"host": "localhost:8080", "origin": "http://localhost:3000"}, 403),
+        ({"host": "localhost:8080", "origin": "null"}, 403),
+        ({"host": "localhost:8080", "origin": "http://[::1"}, 403),
+    ],
+)
+def test_without_keys_no_web_page_of_another_site_gets_in(api, headers, status):
+    answer = api.post(json={"video_id": "a"}, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert api.get("/v1/videos/a", headers=headers).status_code == (200 if status == 202 else 403)
+    if status == 403:
+        assert_typed(answer, 403, "FORBIDDEN")
+        assert "veriframe keys make" in answer.json()["message"]
+
+
+def test_with_keys_any_name_will_do(ledger):
+    api = make_api(ledger, api_keys=KEYS)
+    headers = {"host": "veriframe.example", "origin": "https://page.example", "x-api-key": SUBMIT_KEY}
+    assert api.post(json={"video_id": "a"}, headers=headers).status_code == 202
 
 
 def test_unknown_things_are_404(api):

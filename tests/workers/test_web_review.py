@@ -39,7 +39,7 @@ class Person:
 
     def call(self, method: str, path: str, **options) -> httpx.Response:
         async def send() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self.api.transport(), base_url="http://test", cookies=self.cookies) as client:
+            async with httpx.AsyncClient(transport=self.api.transport(), base_url="http://localhost", cookies=self.cookies) as client:
                 answer = await client.request(method, "/review" + path, **options)
                 self.cookies = client.cookies
                 return answer

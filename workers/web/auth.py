@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +21,7 @@ from starlette.requests import Request
 from ..allowance import Limiter
 from ..errors import SettingsError
 from ..ledger import Ledger
+from .session import is_own_origin
 
 SCOPES: Final = frozenset({"submit", "read", "review", "admin"})
 HOUSE_SCOPES: Final = frozenset({"review", "admin"})
@@ -121,6 +124,7 @@ class Keyring:
 
         def check(request: Request) -> ApiKey:
             if self.is_open:
+                _require_this_machine(request)
                 return _ANYBODY
             key = self.find(given_key(request))
             if key is None:
@@ -132,6 +136,29 @@ class Keyring:
 
         check.scope = scope  # type: ignore[attr-defined]  # a route can be asked what it wants
         return check
+
+
+def _require_this_machine(request: Request) -> None:
+    """Keep web pages out while there are no keys: a browser here reaches loopback for every page that it shows.
+
+    A name that was made to lead to loopback shows in `Host`, a page of another site in `Origin`.
+    """
+    host = request.headers.get("host", "")
+    if not _is_loopback(host) or not is_own_origin(request):
+        origin = request.headers.get("origin")
+        raise HTTPException(
+            403,
+            f"without keys this API answers programs on this machine only, got Host {host!r:.80}{f' and Origin {origin!r:.80}' if origin else ''}: "
+            "call it as localhost or 127.0.0.1, or make a key with `veriframe keys make`",
+        )
+
+
+def _is_loopback(netloc: str) -> bool:
+    try:
+        name = urlsplit(f"//{netloc}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def key_digest(key: str) -> str:

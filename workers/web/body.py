@@ -17,12 +17,12 @@ async def read_json(request: Request) -> Any:
     """Read and parse a body.
 
     Raises:
-        HTTPException: 415 for another content type.
+        HTTPException: 415 for another content type, or none: a web page may send those anywhere without asking.
         InvalidMessageError: it is not JSON.
     """
-    content_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if content_type not in (JSON, CLOUD_EVENT):
-        raise HTTPException(415, f"send {JSON} or {CLOUD_EVENT}, got {content_type!r:.60}")
+        raise HTTPException(415, f"send the header Content-Type: {JSON} or {CLOUD_EVENT}, got {content_type!r:.60}")
     return load_json(await request.body(), what="the body")
 
 
