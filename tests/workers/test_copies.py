@@ -106,6 +106,14 @@ def test_what_stands_in_the_way_is_named(host, tmp_path):
     assert opened(copies, remote(host, "/other.mp4")) == [AWAY]
 
 
+def test_each_revision_gets_the_file_that_it_judged_or_none(host):
+    """The same address, overwritten between two revisions."""
+    copies = Copies(Settings(**settings_for(host)))
+    assert opened(copies, remote(host), sha256="0" * 64) == [CHANGED]
+    assert content(opened(copies, remote(host))[0]) == VIDEO
+    assert opened(copies, remote(host), sha256="0" * 64) == [CHANGED]
+
+
 def test_a_refusal_is_asked_for_once_and_not_for_ever(host, monkeypatch):
     copies = Copies(Settings(**settings_for(host)))
     assert opened(copies, *[remote(host, "/nobody.mp4")] * 3) + opened(copies, remote(host, "/nobody.mp4")) == [GONE] * 4

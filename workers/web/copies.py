@@ -80,7 +80,8 @@ class Copies:
         self._keep_bytes = settings.review_copy_bytes // 2
         one = max(1, min(settings.fetch_max_bytes, self._keep_bytes // _MAX_AT_ONCE))
         self._sources = ConfiguredSources(settings.model_copy(update={"fetch_max_bytes": one}))
-        self._copies: dict[str, _Copy] = {}
+        # by location and hash: the same address may hold another file for another revision
+        self._copies: dict[tuple[str, str | None], _Copy] = {}
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(_MAX_AT_ONCE)
         self._sweeper: threading.Timer | None = None
@@ -89,11 +90,12 @@ class Copies:
         """The copy of one video, fetched when there is none; or a sentence why it cannot be shown."""
         with self._lock:
             self._drop_stale()
-            copy = self._copies.get(remote.location)
+            key = (remote.location, content_sha256)
+            copy = self._copies.get(key)
             if copy is None:
                 if sum(not each.future.done() for each in self._copies.values()) >= _MAX_WAITING:
                     return BUSY
-                copy = self._copies[remote.location] = _Copy()
+                copy = self._copies[key] = _Copy()
                 threading.Thread(target=self._fetch, args=(copy, remote, content_sha256), name="review-copy", daemon=True).start()
         found = await asyncio.wrap_future(copy.future)
         if isinstance(found, str):
@@ -141,17 +143,17 @@ class Copies:
             self._sweeper.start()
 
     def _drop_stale(self) -> None:
-        for location in [location for location, copy in self._copies.items() if copy.is_stale]:
-            self._copies.pop(location).close()
+        for key in [key for key, copy in self._copies.items() if copy.is_stale]:
+            self._copies.pop(key).close()
 
     def _make_room(self) -> None:
         """Let go of what was not looked at for longest, until the rest fits."""
-        by_age = sorted((copy.used_at, location) for location, copy in self._copies.items() if copy.num_bytes)
+        by_age = sorted((key for key, copy in self._copies.items() if copy.num_bytes), key=lambda key: self._copies[key].used_at)
         total = sum(copy.num_bytes for copy in self._copies.values())
-        for _, location in by_age[:-1]:
+        for key in by_age[:-1]:
             if total <= self._keep_bytes:
                 return
-            copy = self._copies.pop(location)
+            copy = self._copies.pop(key)
             total -= copy.num_bytes
             copy.close()
 
