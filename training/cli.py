@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate, calibrate and export detectors.")
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(import_commands)
-console = Console()
+console = Console(markup=False, emoji=False)  # names of files and messages are printed as they are
 
 FacesOption = Annotated[Path | None, typer.Option("--faces", help="Folder of face crops with index.csv.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="Manifest (see `manifest build`), or the folder of a data set.")]

@@ -163,7 +163,9 @@ def import_command(
     bundle = import_checkpoint(
         checkpoint, destination, name=name, net=net, net_options=chosen, detector=detector, crop=crop, version=version
     )
-    Console().print(f"{bundle.name} {bundle.version} {bundle.sha256[:12]} written to {destination}; next: veriframe-train calibrate")
+    Console(markup=False, emoji=False).print(
+        f"{bundle.name} {bundle.version} {bundle.sha256[:12]} written to {destination}; next: veriframe-train calibrate"
+    )
 
 
 def _triple(text: str) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 manifest_app = typer.Typer(no_args_is_help=True, help="Build and check manifests: labels, faces, splits without shared people.")
-console = Console()
+console = Console(markup=False, emoji=False)  # names of files and messages are printed as they are
 
 
 @manifest_app.command()

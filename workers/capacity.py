@@ -87,6 +87,8 @@ def read_bench(path: Path) -> Kind:
     try:
         detail = json.loads(path.read_text())["detail"]
         costs = _costs(detail)
+    except OSError as err:
+        raise CapacityError(f"the measurements {path} cannot be read ({err.strerror}): check the path and its permissions") from err
     except (ValueError, KeyError, TypeError) as err:
         raise CapacityError(
             f"{path} is no complete report of this version ({type(err).__name__}: {err}): run `veriframe bench` again, to its end"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from detect_core.errors import DetectCoreError
 
@@ -20,6 +20,7 @@ from .learning_commands import commands as learning_commands
 from .logs import configure_logs
 from .policy_command import commands as policy_commands
 from .settings import Settings, load_settings
+from .terminal import make_console
 from .tracing import configure_tracing, stop_tracing
 
 app = typer.Typer(
@@ -41,7 +42,8 @@ EXIT_REFUSED = 1
 def _refuse(error: Exception) -> None:
     """Say in one sentence what cannot be done."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]{getattr(error, 'code', 'INTERNAL')}[/]: {text}", highlight=False)
+    said = Text.assemble((getattr(error, "code", "INTERNAL"), "bold red"), f": {text}")
+    make_console(stderr=True, soft_wrap=True).print(said, highlight=False)
 
 
 def _settings(component: str, **overrides: Any) -> Settings:
@@ -74,7 +76,9 @@ def scan(
 
 @app.command()
 def bench(
-    clips: Annotated[list[Path] | None, typer.Argument(help="Clips to measure on; none: it encodes its own", show_default=False)] = None,
+    clips: Annotated[
+        list[Path] | None, typer.Argument(help="Clips to measure on; none: it encodes its own", exists=True, show_default=False)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where the report goes")] = Path("reports/bench.json"),
     repeats: Annotated[int, typer.Option(min=1, help="Runs per figure after a warm-up; the shortest counts")] = 3,
     quick: Annotated[bool, typer.Option(help="Fewer lengths and videos, no hour of 4K")] = False,
@@ -82,7 +86,9 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of every net, the peers' too; 1 is fair on a machine with other load")
     ] = None,
-    recall: Annotated[Path | None, typer.Option(help="Folder of videos: compare the face search with MTCNN at native size")] = None,
+    recall: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of videos: compare the face search with MTCNN at native size")
+    ] = None,
 ) -> None:
     """Measure what a video costs here, beside the usual loop. Exit 3 when a goal was missed."""
     from .allocator import keep_freed_memory
@@ -108,9 +114,9 @@ def capacity(
     needs = [
         workers_needed(kind, uploads, uploads_per_hour=uploads_per_hour, slo_seconds=slo_seconds, utilisation=utilisation) for kind in kinds
     ]
-    Console().print(capacity_table(needs))
+    make_console().print(capacity_table(needs))
     for kind in kinds:
-        Console().print(f"{kind.name}: the straight line through its clips is off by {kind.spread:.0%} (root mean square)")
+        make_console().print(f"{kind.name}: the straight line through its clips is off by {kind.spread:.0%} (root mean square)")
 
 
 @app.command()
@@ -218,7 +224,7 @@ def submit(
         for request in requests:
             client.lpush(request.lane or DEFAULT_LANE, enqueue_message(request))
     client.close()
-    Console().print(f"{len(requests)} on the inbox; ask with: veriframe verdict {video_ids[0]}")
+    make_console().print(f"{len(requests)} on the inbox; ask with: veriframe verdict {video_ids[0]}")
 
 
 @app.command()
@@ -242,7 +248,7 @@ def verdict(
     if as_json:
         sys.stdout.write(json.dumps(body) + "\n")
     else:
-        Console().print(verdict_table([VerdictBody.model_validate(body)]))
+        make_console().print(verdict_table([VerdictBody.model_validate(body)]))
 
 
 @app.command()
@@ -253,7 +259,7 @@ def migrate() -> None:
 
     settings = _settings("migrate", log_level="error")
     ledger = Ledger.open(settings.resolved_ledger_url)
-    Console().print(f"the ledger has schema {revisions.current(ledger.engine)}")
+    make_console().print(f"the ledger has schema {revisions.current(ledger.engine)}")
     ledger.close()
 
 
@@ -285,7 +291,7 @@ def requeue(job_id: Annotated[str, typer.Argument(help="Ledger ID of a FAILED or
         ledger.audit(actor=operator(), action="requeued", target=job_id, detail={"new_job": outcome.ledger_id})
     finally:
         ledger.close()
-    Console().print(f"new job {outcome.ledger_id}; the janitor sends it")
+    make_console().print(f"new job {outcome.ledger_id}; the janitor sends it")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

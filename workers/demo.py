@@ -23,6 +23,7 @@ from celery import Celery
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from detect_core.calibration import DEFAULT_SET, load_bundle_set
 
@@ -34,6 +35,7 @@ from .logs import configure_logs
 from .messages import JobFacts, VerdictBody, pending_body
 from .scan import files_of, table_cells, verdict_table
 from .settings import Settings, load_settings
+from .terminal import make_console, using_path
 from .up import start_system
 from .web.app import job_body
 
@@ -45,7 +47,7 @@ def demo_command(
     keep: Annotated[bool, typer.Option(help="Keep the demo's broker and ledger for a look")] = False,
 ) -> None:
     """Run the demo; exits 0 when every video got its outcome."""
-    console = Console()
+    console = make_console()
     state = Path(tempfile.mkdtemp(prefix="veriframe-demo-"))
     evidence = Path.cwd() / "reports" / "demo"
     try:
@@ -61,14 +63,16 @@ def demo_command(
         # a worker that cannot load its bundles would leave the demo waiting; say so at once instead
         load_bundle_set(settings.bundle_set or DEFAULT_SET)
         bodies = _run(clips, settings, console)
-        _write_evidence(bodies, evidence)
+        with using_path(evidence, doing="write the verdicts into"):
+            _write_evidence(bodies, evidence)
     finally:
         if not keep:
             shutil.rmtree(state, ignore_errors=True)
     console.print(verdict_table(bodies))
-    console.print(f"Verdicts as JSON, and small pictures of the worst moments: [bold]{evidence.relative_to(Path.cwd())}[/]")
+    shown = Text(str(evidence.relative_to(Path.cwd())), style="bold")
+    console.print(Text("Verdicts as JSON, and small pictures of the worst moments: ").append(shown))
     if any(body.state not in ("complete", "failed") for body in bodies):
-        console.print("[red]Not every video got its outcome in time.[/]")
+        console.print("Not every video got its outcome in time.", style="red")
         sys.exit(1)
 
 
@@ -131,7 +135,7 @@ def _progress(bodies: Sequence[VerdictBody]) -> Table:
     table = Table(box=None, show_header=False)
     for body in bodies:
         done = body.state in ("complete", "failed")
-        table.add_row(body.video_id, table_cells(body)[1] if done else f"[dim]{body.state} ...[/]")
+        table.add_row(body.video_id, table_cells(body)[1] if done else Text(f"{body.state} ...", style="dim"))
     return table
 
 

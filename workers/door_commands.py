@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .errors import UnknownVideoError
 from .logs import configure_logs
 from .settings import Settings, load_settings
+from .terminal import make_console
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -73,7 +73,7 @@ def make_key(
         ledger.add_key(
             key_id=key_id, digest=key_digest(key), name=name, scopes=sorted(set(scope)), tenant=tenant, days=days, actor=operator()
         )
-    Console(stderr=True).print(f"key {key_id} made; it is shown this once, send it in the header X-API-Key:", highlight=False)
+    make_console(stderr=True).print(f"key {key_id} made; it is shown this once, send it in the header X-API-Key:", highlight=False)
     sys.stdout.write(key + "\n")
 
 
@@ -89,7 +89,7 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="One object p
     table = Table("key", "name", "tenant", "scopes", "state", "made", "ends")
     for row in rows:
         table.add_row(row.key_id, row.name, row.tenant or "-", ",".join(row.scopes), row.state, _day(row.created_at), _day(row.expires_at))
-    Console().print(table)
+    make_console().print(table)
 
 
 @keys.command("revoke")
@@ -97,7 +97,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="First column of `veri
     """End a key now; the next request with it is refused."""
     with _opened("keys") as (_settings, ledger):
         ledger.revoke_key(key_id, actor=operator())
-    Console().print(f"key {key_id} opens nothing any more", highlight=False)
+    make_console().print(f"key {key_id} opens nothing any more", highlight=False)
 
 
 @keys.command("limit")

@@ -235,6 +235,12 @@ class DiskFullError(WorkerError, OSError):
     code = "DISK_FULL"
 
 
+class FileAccessError(WorkerError, OSError):
+    """Raised when a path that somebody named to a command cannot be read or written."""
+
+    code = "FILE_ACCESS"
+
+
 class AlreadyRunningError(WorkerError):
     """Raised when a second embedded system is started on the same state folder."""
 

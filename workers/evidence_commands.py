@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from .errors import UnknownVideoError
 from .logs import configure_logs
 from .settings import Settings, load_settings
+from .terminal import make_console, using_path
 
 if TYPE_CHECKING:
     from .explaining import ExplainedVideo
@@ -87,9 +87,9 @@ def evidence(
     from .case_file import case_zip, check_case, read_case
 
     if check:
-        with Path(which).open("rb") as case:
+        with using_path(Path(which), doing="read the case file"), Path(which).open("rb") as case:
             manifest = check_case(case)
-        Console().print(f"unchanged: case {manifest['case_sha256']} about {manifest['video_id']}, {len(manifest['files'])} files")
+        make_console().print(f"unchanged: case {manifest['case_sha256']} about {manifest['video_id']}, {len(manifest['files'])} files")
         return
     with _opened("evidence", which) as (settings, ledger, job):
         shown: dict[str, bytes] = {}
@@ -97,10 +97,12 @@ def evidence(
             made = _explained(settings, ledger, job, file=file)
             shown = {**made.pictures, **({"annotated.mp4": made.clip} if made.clip is not None else {})}
         target = out or Path(f"{job.video_id}-case.zip")
-        target.write_bytes(case_zip(read_case(ledger, job), pictures=shown))
-    with target.open("rb") as case:
-        manifest = check_case(case)
-    Console().print(f"{target}: {len(manifest['files'])} files, case {manifest['case_sha256']}")
+        packed = case_zip(read_case(ledger, job), pictures=shown)
+    with using_path(target, doing="write the case file"):
+        target.write_bytes(packed)
+        with target.open("rb") as case:
+            manifest = check_case(case)
+    make_console().print(f"{target}: {len(manifest['files'])} files, case {manifest['case_sha256']}")
 
 
 @commands.command()
@@ -112,12 +114,13 @@ def explain(
     """Show where the detectors looked: heat-maps of the worst moments and an annotated clip."""
     with _opened("explain", which) as (settings, ledger, job):
         made = _explained(settings, ledger, job, file=file)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, payload in made.pictures.items():
-        (out / name).write_bytes(payload)
-    if made.clip is not None:
-        (out / "annotated.mp4").write_bytes(made.clip)
-    Console().print(f"{len(made.pictures)} pictures in {out}, made in {made.body['seconds']['total']} s")
+    with using_path(out, doing="write the pictures into"):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, payload in made.pictures.items():
+            (out / name).write_bytes(payload)
+        if made.clip is not None:
+            (out / "annotated.mp4").write_bytes(made.clip)
+    make_console().print(f"{len(made.pictures)} pictures in {out}, made in {made.body['seconds']['total']} s")
 
 
 @commands.command()
@@ -140,8 +143,8 @@ def replay(
     if as_json:
         sys.stdout.write(json.dumps(outcome.to_json()) + "\n")
     else:
-        Console().print(outcome.sentence())
+        make_console().print(outcome.sentence())
         for each in (*outcome.circumstances, *outcome.differences[:20]):
-            Console().print(f"  {each.where}: {each.recorded} -> {each.replayed}", highlight=False, soft_wrap=True)
+            make_console().print(f"  {each.where}: {each.recorded} -> {each.replayed}", highlight=False, soft_wrap=True)
     step = outcome.largest_step
     raise typer.Exit(0 if outcome.is_bit_equal or (step is not None and step < BATCHING_NOISE) else EXIT_DIFFERS)

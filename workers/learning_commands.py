@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from .logs import configure_logs
 from .settings import Settings, load_settings
+from .terminal import make_console, using_path
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -63,7 +63,8 @@ def learn(
         document = outcome.document(dict(loaded.document), date=datetime.now(UTC).date().isoformat())
         root = Path(bundle_set_in_charge(settings)).absolute().parent
         document["bundles"] = [{**row, "path": str(root / row["path"])} for row in document["bundles"]]
-        out.write_text(json.dumps(document, indent=2) + "\n")
+        with using_path(out, doing="write the bundle set"):
+            out.write_text(json.dumps(document, indent=2) + "\n")
         load_bundle_set(out)  # what was written must load
 
 
@@ -82,8 +83,9 @@ def promote(candidate: Candidate) -> None:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         if not gate.passed:
             raise typer.Exit(EXIT_GATE)
-        pointer = put_in_charge(settings, candidate, label=label, report=report)
-    Console(stderr=True).print(f"{label} is in charge by {pointer}; workers take it at their next start")
+        with using_path(settings.state_dir, doing="write down who is in charge in"):
+            pointer = put_in_charge(settings, candidate, label=label, report=report)
+    make_console(stderr=True).print(f"{label} is in charge by {pointer}; workers take it at their next start")
 
 
 @commands.command()

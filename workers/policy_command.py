@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from .terminal import make_console
 
 commands = typer.Typer()
 
@@ -50,10 +51,10 @@ def policy(
         table.add_row("precision", f"{point.precision:.4f}", f"at least {point.precision_lower:.5f}")
         table.add_row("reviews per day", f"{point.reviews_per_day:,.0f}", f"up to {point.reviews_per_day_upper:,.0f}")
         table.add_row("reviewers needed", "", f"up to {point.reviewers}")
-        Console().print(table)
+        make_console().print(table)
     if not point.is_supported:
         needed = f"{reals_needed(allowed):,}" if 0 < allowed < 1 else "more"
-        Console(stderr=True, soft_wrap=True).print(
+        make_console(stderr=True, soft_wrap=True).print(
             f"The budget cannot be promised: {point.num_real} held-out reals (videos, and photographs shown as clips) bound the false positives by {point.fpr_upper:.2%} at best here, "
             f"{max_reviews_per_day:,.0f} reviews of {uploads_per_day:,.0f} uploads allow {allowed:.3%}. "
             f"Calibrate on at least {needed} real videos of your own.",

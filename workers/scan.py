@@ -12,8 +12,8 @@ from typing import BinaryIO, Final
 
 import structlog
 from rich import box
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from detect_core.errors import DetectCoreError
 from detect_core.structs import VERDICT_SENTENCES
@@ -22,6 +22,7 @@ from .errors import MediaGoneError, WorkerError
 from .messages import JobFacts, VerdictBody, failure_body, verdict_body
 from .retry import Action, decide
 from .screening import Screener
+from .terminal import make_console
 
 log = structlog.get_logger(__name__)
 EXIT_FAILED: Final = 3
@@ -96,15 +97,15 @@ def verdict_table(bodies: Iterable[VerdictBody]) -> Table:
     return table
 
 
-def table_cells(body: VerdictBody) -> tuple[str, str, str, str, str, str]:
+def table_cells(body: VerdictBody) -> tuple[str, str | Text, str, str, str, str]:
     """One row: video, verdict, p(fake), why, faces, seconds."""
     seconds = f"{body.timing_ms['total'] / 1000:.1f}" if "total" in body.timing_ms else "-"
     if body.error is not None:
-        return body.video_id, f"[red]failed: {body.error.code}[/red]", "-", body.error.message, "-", seconds
+        return body.video_id, Text(f"failed: {body.error.code}", style="red"), "-", body.error.message, "-", seconds
     if body.verdict is None:
         return body.video_id, body.state, "-", "-", "-", "-"
     p_fake = body.score.p_fake if body.score is not None else None
-    words = f"[{_STYLE[body.verdict]}]{VERDICT_SENTENCES[body.verdict]}[/]"
+    words = Text(VERDICT_SENTENCES[body.verdict], style=_STYLE[body.verdict])
     unseen = [sentence for warning, sentence in _UNSEEN.items() if warning in body.warnings]
     why = " ".join([body.sentence or ", ".join(body.reason_codes), *unseen])
     return body.video_id, words, "-" if p_fake is None else f"{p_fake:.2f}", why, str(len(body.tracks)), seconds
@@ -125,5 +126,5 @@ def run_scan(paths: list[Path], *, as_json: bool, load: Callable[[], Screener]) 
     finally:
         screener.close()
     if not as_json:
-        Console().print(verdict_table(shown))
+        make_console().print(verdict_table(shown))
     return EXIT_FAILED if failed else 0

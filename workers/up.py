@@ -19,6 +19,7 @@ from .errors import PortInUseError
 from .processes import SupervisedProcess
 from .services import Control, open_control
 from .settings import Settings, base_environment
+from .terminal import using_path
 from .web.app import create_app
 from .web.session import LINK_SECONDS, login_address, reviewer_name
 
@@ -49,10 +50,11 @@ def start_system(settings: Settings, *, command: list[str] | None = None, worker
         worker_log: file for the worker's output; None: this process's.
 
     Raises:
-        AlreadyRunningError, PortInUseError, DiskFullError, BrokerUnavailableError, BrokerPolicyError: with what to do.
+        AlreadyRunningError, PortInUseError, DiskFullError, FileAccessError, BrokerUnavailableError, BrokerPolicyError: with what to do.
     """
     with ExitStack() as stack:
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with using_path(settings.state_dir, doing="make the state folder"):
+            settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         require_disk_space(settings.state_dir)
         broker_url = settings.broker_url
         if broker_url is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -91,6 +92,41 @@ def test_the_table_uses_words_for_people(files, capsys):
     shown = capsys.readouterr().out
     assert "cannot tell" in shown
     assert "failed" in shown
+
+
+def test_names_and_messages_are_shown_as_they_are(tmp_path, capsys):
+    path = tmp_path / "a [dQw4].mp4"
+    path.write_bytes(b"broken")
+    run_scan([path], as_json=False, load=ByName)
+    assert "a [dQw4].mp4" in capsys.readouterr().out
+    done = veriframe("scan", "--bundles", str(tmp_path / "[/x] :warning:"), str(path))
+    assert done.returncode == 1
+    assert "[/x] :warning:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_console_reads_markup():
+    sources = [path for package in ("workers", "training") for path in (ROOT / package).rglob("*.py")]
+    calls = [
+        ast.unparse(node)
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Console"
+    ]
+    assert calls
+    assert [call for call in calls if "markup=False, emoji=False" not in call] == []
+
+
+def test_a_path_that_cannot_be_used_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for arguments, tried in (
+        (("evidence", "--check", str(tmp_path / "nope.zip")), "cannot read the case file"),
+        (("up", "--state-dir", str(tmp_path / "file" / "state")), "cannot make the state folder"),
+    ):
+        done = veriframe(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"FILE_ACCESS: {tried} {tmp_path}" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_the_table_says_that_a_fake_may_hide_in_another_stream():

@@ -15,7 +15,7 @@ from builders import astronaut_pictures, write_clip
 from verdict_builders import made_body
 from workers import cli
 from workers.case_file import check_case
-from workers.errors import MediaChangedError, UnknownVideoError
+from workers.errors import FileAccessError, MediaChangedError, UnknownVideoError
 from workers.ledger import Claim, Ledger, Submission, VerdictRecord
 from workers.messages import JobFacts, VerdictBody, parse_enqueue, pending_body
 from workers.metrics import Metrics
@@ -169,6 +169,11 @@ def test_the_commands_write_a_case_file_and_pictures_from_a_copy_of_the_video(on
     answer = invoke("explain", on_record, "--out", "pictures")
     assert answer.exit_code == 0, answer.output
     assert {path.name for path in Path("pictures").iterdir()} >= {"annotated.mp4", "moment-1-crop.jpg", "moment-3-grad_cam.jpg"}
+
+    for command in ("evidence", "explain"):
+        refused = invoke(command, "vid_1", "--out", str(copy / "below-a-file"), "--file", str(copy)).exception
+        assert isinstance(refused, FileAccessError)
+        assert "cannot write" in str(refused)
 
 
 def test_another_file_and_an_unknown_job_are_refused(on_record, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,7 @@ class Bench:
         elif judged and at_most is not None:
             passed = value <= at_most
         self.rows.append({"what": what, "value": round(value, 3), "unit": unit, "goal": goal, "pass": passed})
-        mark = {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}[passed]
-        self.console.print(f"  {what}: {value:.3g} {unit} {goal and f'(goal {goal})'} {mark}", highlight=False)
+        self.console.print(Text(f"  {what}: {value:.3g} {unit} {goal and f'(goal {goal})'} ").append(_mark(passed)), highlight=False)
 
     def interleaved(self, runs: Mapping[str, Callable[[], Ran | None]], *, warm: bool = True) -> dict[str, Spent]:
         """Run all of `runs` in turn, `repeats` times, after one warm-up each."""
@@ -82,7 +82,7 @@ class Bench:
 
     def say(self, text: str) -> None:
         """Tell what is being measured."""
-        self.console.print(f"[dim]{text}[/]", highlight=False)
+        self.console.print(text, style="dim", highlight=False)
 
     def table(self) -> Table:
         """Every row, for people."""
@@ -90,9 +90,12 @@ class Bench:
         for name in ("what", "value", "unit", "goal", "pass"):
             table.add_column(name)
         for row in self.rows:
-            passed = {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}[row["pass"]]
-            table.add_row(row["what"], str(row["value"]), row["unit"], row["goal"], passed)
+            table.add_row(row["what"], str(row["value"]), row["unit"], row["goal"], _mark(row["pass"]))
         return table
+
+
+def _mark(passed: bool | None) -> Text:
+    return {True: Text("yes", style="green"), False: Text("no", style="red"), None: Text("-")}[passed]
 
 
 def _silent(run: Callable[[], Any]) -> None:

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from detect_core.batching import BatchReport
 from detect_core.pipeline import Screener
 
 from ..screener import idle_cores
+from ..terminal import make_console, using_path
 from .budgets import budgets
 from .clips import make_clip
 from .curves import by_concurrency, by_faces, by_length, by_size
@@ -48,7 +48,7 @@ def run_bench(
         threads: of every net, ours and the peers'; on a machine with other load 1 is fair: waiting threads burn time.
         recall_folder: videos on which the face search is compared with MTCNN at native size.
     """
-    console = Console()
+    console = make_console()
     if threads is not None:
         torch.set_num_threads(threads)
     bench = Bench(repeats=repeats, console=console)
@@ -94,5 +94,6 @@ def run_bench(
 
 
 def _write(bench: Bench, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"rows": bench.rows, "detail": bench.detail}, indent=2) + "\n")
+    with using_path(out, doing="write the report"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({"rows": bench.rows, "detail": bench.detail}, indent=2) + "\n")
