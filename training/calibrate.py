@@ -49,9 +49,10 @@ class Calibration:
     num_false: int
     """Held-out real videos at or above `t_fake`."""
     real_scores: tuple[float, ...]
-    """Calibrated scores of the held-out real videos and photographs, ascending: what a policy is derived from."""
+    """Calibrated scores of the held-out real videos, ascending: what a policy is derived from. Photographs and re-encoded copies are
+    no further uploads."""
     fake_scores: tuple[float, ...]
-    """The same of labelled fakes of generators and people that the scoring lines had not seen."""
+    """The same of labelled fake videos, of generators that the scoring lines had not seen."""
 
     def with_fusion(self, fusion: Fusion) -> VideoCalibration:
         """As screening uses it, without limits."""
@@ -192,8 +193,8 @@ def calibrate(reals: Sequence[VideoLogits], fakes: Sequence[VideoLogits], *, fus
         t_fake=t_fake,
         num_real_videos=len({_original(video) for video, _ in judged if video.role != "still_real"}),
         num_false=len({_original(video) for video, z in judged if video.role != "still_real" and _sigmoid(a * z + c) >= t_fake}),
-        real_scores=_sorted_scores(zip(reals, video_scores(reals, fusion, beta), strict=True), ("real", "still_real"), a, c),
-        fake_scores=_sorted_scores(zip(fakes, video_scores(fakes, fusion, beta), strict=True), ("fake", "still_fake"), a, c),
+        real_scores=_sorted_scores(zip(reals, video_scores(reals, fusion, beta), strict=True), ("real",), a, c),
+        fake_scores=_sorted_scores(zip(fakes, video_scores(fakes, fusion, beta), strict=True), ("fake",), a, c),
     )
 
 

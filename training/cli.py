@@ -305,20 +305,22 @@ def card(
 def _scores(
     path: Path, videos: Path, bundles: Sequence[Bundle], folds: Path | None, faces: Path | None, *, others: Sequence[Bundle]
 ) -> list[VideoLogits]:
-    """What the bundles say: kept scores when they are of the same bundles and of `others`, else new ones of both."""
-    from .held_out import score_held_out
+    """What the bundles say: kept scores when they are of the same bundles, `others` and material, else new ones of both."""
+    from .held_out import material_sha256, score_held_out
     from .video_scores import load_scores, save_scores
 
     hashes = {bundle.name: bundle.sha256 for bundle in bundles}
     every = {**hashes, **{bundle.name: bundle.sha256 for bundle in others}}
+    material = material_sha256(videos, faces_root=faces, folds_root=folds)
     if path.is_file():
         try:
-            load_scores(path, hashes=every)
+            load_scores(path, hashes=every, material=material)
+            console.print(f"scores kept in {path} are used: same bundles, same videos")
             return load_scores(path, hashes=hashes)
         except DataError as err:
             console.print(f"{err}")
     scored = score_held_out(videos, [*bundles, *others], faces_root=faces, folds_root=folds, on_video=console.print)
-    save_scores(scored, path, hashes=every)
+    save_scores(scored, path, hashes=every, material=material)
     return load_scores(path, hashes=hashes)
 
 

@@ -51,7 +51,7 @@ def evaluate_stills(pack: FacePack, bundle_set: BundleSet, detectors: Sequence[D
 
 
 def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration) -> list[Row]:
-    """Video-level rows over held-out people; a labelled fake is judged by lines that saw neither its generator nor its person."""
+    """Video-level rows over held-out people; a labelled fake is judged by lines that saw no fake of its generator."""
     z = video_scores(videos, calibration.fusion, calibration.beta)
     judged = [(video, score) for video, score in zip(videos, z, strict=True) if score is not None]
 
@@ -80,7 +80,7 @@ def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration
             "TPR at 1 % FPR, all labelled fakes", round(tpr_at_fpr([s for _, s in true], [v.label for v, _ in true], 0.01), 4), "", ">= 0.4"
         ),
         *per_generator,
-        *_policy_rows(true, calibration),
+        *_policy_rows([video for video in videos if video.role in ("real", "fake")], calibration),
         *_first_look_rows(judged, calibration),
         *_distortion_rows(of("distorted"), calibration),
         _ece_row("ECE in domain (simulated fakes and re-encoded twins)", simulated, calibration, "<= 0.03"),
@@ -143,8 +143,9 @@ def write_report(rows: Sequence[Row], path: Path, *, bundle_set: BundleSet, mate
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _policy_rows(true: Sequence[tuple[VideoLogits, float]], calibration: VideoCalibration) -> list[Row]:
-    decided = [(video, decision_of(video, calibration)) for video, _ in true]
+def _policy_rows(true: Sequence[VideoLogits], calibration: VideoCalibration) -> list[Row]:
+    """What becomes of the videos, those in which no face could be followed among them."""
+    decided = [(video, decision_of(video, calibration)) for video in true]
     reals = [decision for video, decision in decided if not video.label]
     fakes = [decision for video, decision in decided if video.label]
     called = sum(decision.verdict == "manipulated" for decision in reals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -77,6 +78,20 @@ def score_held_out(
     if faces_root is not None:
         out += score_still_clips(faces_root, scorers)
     return out
+
+
+def material_sha256(videos_root: Path, *, faces_root: Path | None, folds_root: Path | None) -> str:
+    """Names what `score_held_out` would score, and by which cross-fitted lines: kept scores are good for that alone.
+
+    Raises:
+        DataError: the folder of videos has no usable manifest.
+    """
+    digest = hashlib.sha256()
+    for row in read_video_manifest(videos_root):
+        digest.update(f"{row} {(videos_root / row.file).stat().st_size}\n".encode())
+    for path in (faces_root and faces_root / "index.csv", folds_root and folds_root / "folds.json"):
+        digest.update(path.read_bytes() if path is not None and path.is_file() else b"-")
+    return digest.hexdigest()
 
 
 def simulators_for(bundles: Sequence[Bundle]) -> list[Simulator]:

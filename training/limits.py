@@ -17,7 +17,6 @@ from detect_core.policy import Circumstances, Decision, FaceCounts, decide
 from detect_core.structs import VerdictWord
 
 from .errors import DataError
-from .metrics import fpr_upper_bound
 from .video_scores import DISTORTED, UNDISTORTED, TrackLogits, VideoLogits
 
 FLAGGED: Final[tuple[VerdictWord, ...]] = ("suspicious", "manipulated")
@@ -64,7 +63,6 @@ class Limits:
         return {
             "flagged": self.num_flagged,
             "missed": self.num_missed,
-            "missed_upper_95": round(fpr_upper_bound(self.num_missed, self.num_flagged), 4) if self.num_flagged else None,
             "cleared_reals": round(self.cleared_reals, 4),
         }
 

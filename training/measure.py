@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from .metrics import auc, average_precision, bootstrap_auc, equal_error_rate, ex
 
 Level = Literal["frame", "video"]
 FPRS: Final = (0.001, 0.01, 0.05)
+_MOMENT: Final = re.compile(r"@\d+(\.\d+)?$")
 _COLUMNS: Final = ("logit", "label", "source", "generator", "group", "file")
 
 
@@ -60,7 +62,7 @@ class Scored:
             return self
         members: dict[tuple[str, int], list[int]] = {}
         for i, origin in enumerate(self.origins):
-            members.setdefault((origin.file.rpartition("@")[0] or origin.file, int(self.labels[i])), []).append(i)
+            members.setdefault((_MOMENT.sub("", origin.file), int(self.labels[i])), []).append(i)
         origins = tuple(
             Origin(self.origins[m[0]].source, self.origins[m[0]].generator, self.origins[m[0]].group, f) for (f, _), m in members.items()
         )
@@ -104,7 +106,7 @@ def write_evaluation(scored: Scored, run_dir: Path, *, title: str) -> list[str]:
 
     write_predictions(run_dir / "predictions.csv", scored)
     levels: list[Scored] = [scored]
-    if any("@" in origin.file for origin in scored.origins):
+    if any(_MOMENT.search(origin.file) for origin in scored.origins):
         levels.append(scored.by_video())
     rows = [row for level in levels for row in evaluation_rows(level)]
     (run_dir / "evaluation.json").write_text(json.dumps({"schema": "study_evaluation/1", "title": title, "rows": rows}, indent=2) + "\n")

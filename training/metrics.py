@@ -63,10 +63,15 @@ def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float) -> float:
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> float:
-    """Adaptive ECE: equal-count bins, weighted mean of |mean probability - share of fakes|."""
+    """Adaptive ECE: equal-count bins, weighted mean of |mean probability - share of fakes|.
+
+    Equal probabilities that fall into several bins count as equally fake: their order says nothing.
+    """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels, np.float64)
     if p.size == 0 or p.min() < 0 or p.max() > 1:
         raise DataError("probabilities must be a filled vector in [0, 1]")
+    _, tied = np.unique(p, return_inverse=True)
+    y = (np.bincount(tied, weights=y) / np.bincount(tied))[tied]
     chunks = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     return float(sum(len(c) * abs(p[c].mean() - y[c].mean()) for c in chunks) / len(p))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detect_core.calibration import BundleSet
+from detect_core.detectors import is_track_bundle
 
 from .bundle_card import INTENDED_USE
 from .errors import DataError
@@ -46,19 +47,29 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
         f"correction of {calibration.beta:.2f} logits per e-fold of faces, videos by Platt scaling ({calibration.name}). "
         "The weights were chosen, and the Platt line and the thresholds fitted, on the same held-out videos that the rows below report. "
         f"At or above {calibration.t_fake:.3f} the word is `manipulated`, at or above {calibration.t_review:.3f} `suspicious`.",
-        f"Thresholds stand on {protocol['num_real_videos']} real videos of people that no crop detector was trained on; the `temporal` line is "
-        "cross-fitted: each video was judged by a line that saw neither its person nor its generator. "
+        f"Thresholds stand on {protocol['num_real_videos']} real videos of people that no crop detector was trained on{_cross_fitted(bundle_set)}. "
         f"False positives at `manipulated`: {protocol['fpr_at_t_fake']:.3f}, with 95 % confidence at most {protocol['fpr_upper_95']:.3f}.",
         *_abstentions(bundle_set),
         "## Measured",
         f"Material: {report['material']}; scored rows by role: {', '.join(f'{v} {k}' for k, v in sorted(report['videos'].items()))}. "
-        "Intervals are bootstrapped by person. Rows marked *seen* are of families that training knew: they say little about new ones.",
+        "Intervals are bootstrapped by person, those of pairs by pair. Rows marked *seen*, those of pairs and those of single detectors on stills are "
+        "of families that training knew: they say little about new ones.",
         _table(rows),
         "## Limits",
         *(f"- {limit}" for limit in _limits(bundle_set)),
     ]
     text = "\n\n".join(parts)
     return text.replace("\n\n- ", "\n- ") + "\n"
+
+
+def _cross_fitted(bundle_set: BundleSet) -> str:
+    names = [f"`{bundle.name}`" for bundle in bundle_set.bundles if is_track_bundle(bundle)]
+    if not names:
+        return ""
+    return (
+        f"; {' and '.join(names)} cross-fitted: a fake was judged by a line that saw no fake of its generator, a real video by one that saw no other "
+        "real video of its person"
+    )
 
 
 def _abstentions(bundle_set: BundleSet) -> list[str]:
@@ -84,10 +95,10 @@ def _abstentions(bundle_set: BundleSet) -> list[str]:
         said.append(f"A suspicion on which the detectors' logits spread by more than {c.max_disagreement:.1f} is not told as one.")
     said.append("A suspicion that goes away in two of three re-compressed copies of its crops is not told either.")
     if c.first_look_clear is not None and look is not None:
-        bound = "" if look["missed_upper_95"] is None else f", with 95 % confidence at most {look['missed_upper_95']:.1%}"
         said.append(
             f"A look at 8 frames lets a video go when every face in them is followed and no crop scores {c.first_look_clear:.3f}: "
-            f"{look['missed']} of {look['flagged']} flagged held-out videos would be missed{bound}; {look['cleared_reals']:.0%} of the real ones are let go."
+            f"{look['missed']} of {look['flagged']} flagged held-out videos (re-encoded copies and simulated fakes counted) would be missed, "
+            f"on which that threshold was fitted; {look['cleared_reals']:.0%} of the real ones are let go."
         )
     return [" ".join(said)]
 

@@ -58,6 +58,8 @@ def read_video_manifest(root: Path | str) -> tuple[VideoRow, ...]:
         for record in reader:
             if not (root / record["file"]).is_file():
                 raise DataError(f"{manifest}: {record['file']} is not there; restore the file or take its row out")
+            if "#" in record["file"]:  # marks copies and simulated fakes of a video in its scores
+                raise DataError(f"{manifest}: the name {record['file']} holds a #, which names copies of a video here; rename the file")
             if record["label"] not in ("real", "fake"):
                 raise DataError(f"{manifest}: label of {record['file']} is {record['label']!r}, expected real or fake")
             label = int(record["label"] == "fake")

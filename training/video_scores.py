@@ -192,27 +192,34 @@ def score_simulated(
     )
 
 
-def save_scores(videos: Sequence[VideoLogits], path: Path, *, hashes: Mapping[str, str]) -> None:
-    """One JSON object per line; the first line names the bundles (name -> sha256) that scored."""
+def save_scores(videos: Sequence[VideoLogits], path: Path, *, hashes: Mapping[str, str], material: str = "") -> None:
+    """One JSON object per line; the first line names the bundles (name -> sha256) that scored, and the hash of the material."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"bundles": dict(hashes)}), *(json.dumps(asdict(video)) for video in videos)]
+    lines = [json.dumps({"bundles": dict(hashes), "material": material}), *(json.dumps(asdict(video)) for video in videos)]
     path.write_text("\n".join(lines) + "\n")
 
 
-def load_scores(path: Path, *, hashes: Mapping[str, str]) -> list[VideoLogits]:
+def load_scores(path: Path, *, hashes: Mapping[str, str], material: str | None = None) -> list[VideoLogits]:
     """Read what `save_scores` wrote with the same bundles; what others said there is left out.
 
+    Args:
+        path: the file.
+        hashes: bundle name -> sha256.
+        material: hash of what should have been scored; None asks for nothing.
+
     Raises:
-        DataError: the file is missing, malformed or was scored by other bundles.
+        DataError: the file is missing, malformed, was scored by other bundles or holds the scores of other material.
     """
     try:
         first, *rest = [json.loads(line) for line in path.read_text().splitlines()]
-        scored_by = first["bundles"]
+        scored_by, scored_of = first["bundles"], first.get("material", "")
         videos = [VideoLogits(**{**row, "tracks": [TrackLogits(**track) for track in row["tracks"]]}) for row in rest]
     except (OSError, TypeError, KeyError, ValueError) as err:
         raise DataError(f"{path}: not a list of video scores ({err}); score the videos again") from err
     if any(scored_by.get(name) != digest for name, digest in hashes.items()):
         raise DataError(f"{path}: scored by bundles {scored_by}, wanted {dict(hashes)}; score the videos again")
+    if material not in (None, scored_of):
+        raise DataError(f"{path}: holds the scores of other videos, faces or folds than those given; score the videos again")
     return [replace(video, tracks=[track.of(hashes) for track in video.tracks]) for video in videos]
 
 

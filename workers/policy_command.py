@@ -44,7 +44,7 @@ def policy(
         row = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(point).items()}
         sys.stdout.write(json.dumps({"bundle_set": bundle_set.label, **row}) + "\n")
     else:
-        table = Table("what", "value", "range at 95 %", title=f"{bundle_set.label}: {point.num_real} held-out reals")
+        table = Table("what", "value", "range at 95 %", title=f"{bundle_set.label}: {point.num_real} held-out real videos")
         table.add_row("threshold on p_fake", f"{point.threshold:.4f}", "")
         table.add_row("false-positive rate", f"{point.fpr:.4f}", f"up to {point.fpr_upper:.4f} (exact bound, {point.num_false} seen)")
         table.add_row("recall on held-out fakes", f"{point.recall:.2f}", f"at least {point.recall_lower:.2f}")
@@ -55,7 +55,7 @@ def policy(
     if not point.is_supported:
         needed = f"{reals_needed(allowed):,}" if 0 < allowed < 1 else "more"
         make_console(stderr=True, soft_wrap=True).print(
-            f"The budget cannot be promised: {point.num_real} held-out reals (videos, and photographs shown as clips) bound the false positives by {point.fpr_upper:.2%} at best here, "
+            f"The budget cannot be promised: {point.num_real} held-out real videos bound the false positives by {point.fpr_upper:.2%} at best here, "
             f"{max_reviews_per_day:,.0f} reviews of {uploads_per_day:,.0f} uploads allow {allowed:.3%}. "
             f"Calibrate on at least {needed} real videos of your own.",
             highlight=False,

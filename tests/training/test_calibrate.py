@@ -11,6 +11,7 @@ from detect_core.calibration import Fusion, load_bundle_set
 from detect_core.nets import build_net
 from training.calibrate import calibrate, fit_beta, fit_fades, fit_platt, set_document, video_scores
 from training.errors import DataError
+from training.held_out import material_sha256
 from training.video_scores import DISTORTED, UNDISTORTED, TrackLogits, VideoLogits, load_scores, save_scores
 
 FUSION = Fusion(kind="max", offsets={"blend": 0.0}, weights={})
@@ -107,6 +108,45 @@ def test_scores_of_other_bundles_are_refused(tmp_path):
         load_scores(tmp_path / "s.jsonl", hashes={"blend": "b"})
     with pytest.raises(DataError, match="not a list of video scores"):
         load_scores(tmp_path / "missing.jsonl", hashes={})
+
+
+def test_scores_are_good_for_their_own_material_only(tmp_path):
+    reals, _ = population()
+    save_scores(reals, tmp_path / "s.jsonl", hashes={"blend": "a"}, material="these")
+    assert load_scores(tmp_path / "s.jsonl", hashes={"blend": "a"}, material="these") == reals
+    with pytest.raises(DataError, match="other videos"):
+        load_scores(tmp_path / "s.jsonl", hashes={"blend": "a"}, material="those")
+
+
+def test_material_is_named_by_rows_sizes_faces_and_folds(tmp_path):
+    def named(**folders):
+        return material_sha256(tmp_path, **{"faces_root": None, "folds_root": None, **folders})
+
+    (tmp_path / "a.mp4").write_bytes(b"1")
+    row = "a.mp4\treal\ttoy\t\tann\n"
+    (tmp_path / "MANIFEST.tsv").write_text("file\tlabel\tsource\tgenerator\tidentity\n" + row)
+    folds = tmp_path / "folds"
+    folds.mkdir()
+    (folds / "folds.json").write_text("{}")
+    names = [named(), named(), named(folds_root=folds)]
+    (tmp_path / "a.mp4").write_bytes(b"12")
+    names.append(named())
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+    (tmp_path / "a#b.mp4").write_bytes(b"1")
+    with (tmp_path / "MANIFEST.tsv").open("a") as manifest:
+        manifest.write(row.replace("a.mp4", "a#b.mp4"))
+    with pytest.raises(DataError, match="rename"):
+        named()
+
+
+def test_a_policy_stands_on_videos_alone():
+    reals, fakes = population()
+    stills = [replace(v, file=f"still:{v.file}") for v in reals[:5]]
+    labelled = [video(1.0, label=1, name="real_fake", generator="toy")]
+    fitted = calibrate([*reals, *stills], [*[replace(f, file=f"x#{f.file}") for f in fakes], *labelled], fusion=FUSION, headroom=1.0)
+    assert (len(fitted.real_scores), len(fitted.fake_scores)) == (40, 1)
 
 
 def test_the_drift_that_compression_adds_is_fitted_on_pairs_and_taken_back():

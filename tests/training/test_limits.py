@@ -8,6 +8,7 @@ import pytest
 
 from detect_core.calibration import Fusion, VideoCalibration
 from training.errors import DataError
+from training.evaluate import evaluate_videos
 from training.limits import FLAGGED, decision_of, first_look, fit_limits
 from training.video_scores import DISTORTED, TrackLogits, VideoLogits
 
@@ -98,3 +99,16 @@ def test_scores_without_appearance_are_refused():
     old = [replace(video(f"r{i}", -2, rng), tracks=[TrackLogits({"a": [-2.0] * 8}, [1.0] * 8)]) for i in range(40)]
     with pytest.raises(DataError, match="score the videos again"):
         fit_limits(old, CALIBRATION)
+
+
+def test_a_real_video_without_a_face_lowers_the_coverage(population):
+    fitted = replace(CALIBRATION, first_look_clear=None)
+    true = [v for v in population if v.role in ("real", "fake")]
+    empty = [replace(v, file=f"empty{i}", tracks=[]) for i, v in enumerate(true[:20])]
+
+    rows = {row.what: row for row in evaluate_videos([*true, *empty], fitted)}
+
+    judged = sum(decision_of(v, fitted).verdict != "inconclusive" for v in true if not v.label)
+    assert rows["coverage: real videos that get a verdict"].value == pytest.approx(judged / 80, abs=1e-4)
+    assert "NO_FACE 20" in rows["coverage: real videos that get a verdict"].note
+    assert rows["real videos called manipulated"].unit == "of 80"

@@ -40,6 +40,12 @@ def test_calibration_error_is_zero_when_honest_and_large_when_overconfident():
     assert expected_calibration_error(np.where(p > 0.5, 1.0, 0.0), y, bins=2) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("fakes_first", [True, False])
+def test_calibration_error_of_equal_probabilities_does_not_hang_on_their_order(fakes_first):
+    labels = sorted([1] * 252 + [0] * 333, reverse=fakes_first)
+    assert expected_calibration_error([0.5] * 585, labels) == pytest.approx(abs(0.5 - 252 / 585))
+
+
 def test_binomial_bound_gives_the_known_number_of_videos():
     # Given the exact table: 59 reals without a false positive bound 5 %, 299 bound 1 %.
     assert fpr_upper_bound(0, 59) <= 0.05 < fpr_upper_bound(0, 58)
