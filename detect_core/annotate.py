@@ -165,7 +165,9 @@ def _encoded(pictures: Sequence[NDArray[np.uint8]], *, rate: float) -> bytes:
             .overwrite_output()
             .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
         )
-        payload = b"".join(np.ascontiguousarray(picture[:height, :width]).tobytes() for picture in pictures)
+        # the size may change within a video, that of the clip cannot
+        fitted = [each if each.shape == pictures[0].shape else cv2.resize(each, pictures[0].shape[1::-1]) for each in pictures]
+        payload = b"".join(np.ascontiguousarray(picture[:height, :width]).tobytes() for picture in fitted)
         _run_encoder(command, payload)
         return target.read()
 

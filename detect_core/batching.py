@@ -29,7 +29,9 @@ _HEAVY_PRICE: Final = 4
 _HEAVY_BATCH_SECONDS: Final = 0.05
 """About how long its batches last while ordinary ones are screened: a batch cannot be interrupted."""
 _HEAVY_REST: Final = 2.0
-"""How long it then rests after a batch, in lengths of that batch: a third of the device is its at most."""
+"""How long it then rests after a batch, in lengths of that batch: one alone gets a third of the device at most."""
+_LATELY_SECONDS: Final = 1.0
+"""A video that asked nothing for so long is being decoded or is over."""
 RunBatch = Callable[[list[Any]], Sequence[Any]]
 """Items in, one result per item out, in order."""
 
@@ -58,6 +60,8 @@ class Share:
     """Device time it has had in all."""
     item_seconds: dict[str, float] = field(default_factory=dict)
     """Lane -> what one of its items took in its last batch."""
+    asked_at: float = 0.0
+    """`time.monotonic()` of its newest request."""
     rests_until: float = 0.0
     """`time.monotonic()` before which it is not served while ordinary ones are screened."""
 
@@ -179,6 +183,7 @@ class MicroBatcher:
         share = share or Share()
         with self._state:
             share.seconds = max(share.seconds, self._served_seconds)
+            share.asked_at = now
             self._shares.add(share)
         items = [_Item(payload=payload, enqueued=now, submission=submission, share=share) for payload in payloads]
         try:
@@ -240,8 +245,9 @@ class MicroBatcher:
 
     @property
     def _heavy_give_way(self) -> bool:
-        """Whether an ordinary video is being screened; heavy ones among themselves use the device to the full."""
-        return any(not share.is_heavy for share in self._shares)
+        """Whether an ordinary video used the device a moment ago; heavy ones among themselves have it to the full."""
+        lately = time.monotonic() - _LATELY_SECONDS
+        return any(not share.is_heavy and share.asked_at > lately for share in self._shares)
 
     def _until_something_is_due(self) -> float | None:
         """Seconds until an item may be served, 0 when one may be now; None when nothing waits."""

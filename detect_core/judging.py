@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from .domain import appearance
 from .evidence import crop_score, mean_logits, suspicious_segments, track_score, worst_moments
 from .faces.detect import FoundFace
 from .options import ScreeningOptions
-from .policy import POLICY, Circumstances, Decision, FaceCounts, decide, unstable
+from .policy import POLICY, Circumstances, Decision, FaceCounts, decide
 from .shadow import shadow_opinion, without_shadow
 from .structs import CropScore, DetectorReport, FaceBox, Frame, Sampling, Verdict, VideoInfo
 from .versions import runtime_versions
@@ -76,7 +77,7 @@ def judge(
     warnings: Sequence[str],
     stage_seconds: Mapping[str, float],
     decode_cpu: float,
-    again: Sequence[float] = (),
+    again: Mapping[int, Sequence[float]] = MappingProxyType({}),
     looks: Sequence[float] = (),
 ) -> Verdict:
     """Judge one video.
@@ -94,7 +95,7 @@ def judge(
         warnings: what was noticed on the way.
         stage_seconds: wall seconds per stage so far.
         decode_cpu: CPU seconds of the decode child.
-        again: P(fake) of the deciding window on re-compressed crops, see `second_opinion`.
+        again: per track that was asked again, P(fake) of its window on re-compressed crops, see `second_opinion`.
         looks: P(fake) of every whole look, when there were several.
     """
     calibration = bundle_set.calibration.under(info.quantiser)
@@ -121,9 +122,9 @@ def judge(
         calibration=calibration,
         track_logits={window.track_id: mean_logits([s.logits for s in tracks[window.track_id]], window) for window in judged},
         circumstances=circumstances,
+        again=again,
     )
-    if again:
-        decision = unstable(decision, again=again, calibration=calibration)
+    asked = again.get(decision.track_id, ()) if decision.track_id is not None else ()
     if len(look.frames) < 0.8 * min(num_requested, info.num_packets) and "PARTIAL_DECODE" not in warnings:
         warnings = [*warnings, "PARTIAL_DECODE"]
     return Verdict(
@@ -155,7 +156,7 @@ def judge(
         extra={
             "runtime": runtime_versions(device),
             "shadow": shadow_opinion(scored.scores, shadow=shadow, counts=counts, quantiser=info.quantiser) if shadow is not None else None,
-            **({"p_fake_recompressed": [round(p, 4) for p in again]} if again else {}),
+            **({"p_fake_recompressed": [round(p, 4) for p in asked]} if asked else {}),
             **({"p_fake_of_looks": [round(p, 4) for p in looks]} if looks else {}),
         },
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .aggregate import STRATEGY
+from .aggregate import STRATEGY, crowd_corrected
 from .batching import BatchReport, Share
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
 from .detectors import PrecisionWish, is_track_bundle
@@ -225,14 +226,15 @@ class Screener:
         if not self.engine.is_exact and self._is_close_call(verdict):
             scored = self._score(run, exact=True)
             verdict = self._judge(session, info, run, scored, **said)
-        if verdict.verdict not in ("suspicious", "manipulated"):
-            return verdict
-        again = self._ask_again(run, scored, verdict)
-        return self._judge(session, info, run, scored, again=again, **said)
+        again: dict[int, list[float]] = {}
+        while verdict.verdict in ("suspicious", "manipulated") and verdict.deciding_track not in again:
+            assert verdict.deciding_track is not None  # a suspicion is one about a face
+            again[verdict.deciding_track] = self._ask_again(run, scored, verdict, track_id=verdict.deciding_track)
+            verdict = self._judge(session, info, run, scored, again=again, **said)
+        return verdict
 
-    def _ask_again(self, run: _Run, scored: Scored, verdict: Verdict) -> list[float]:
-        """P(fake) of the deciding window on re-compressed copies of its crops."""
-        assert verdict.deciding_track is not None  # a suspicion is one about a face
+    def _ask_again(self, run: _Run, scored: Scored, verdict: Verdict, *, track_id: int) -> list[float]:
+        """P(fake) of a track's window on re-compressed copies of its crops."""
 
         def rescore(name: str, crops: Sequence[NDArray[np.uint8]]) -> Sequence[float]:
             logits = self.engine.logits(name, crops, deadline=run.deadline, cancel=run.cancel, exact=True, share=run.share)
@@ -242,7 +244,7 @@ class Screener:
             return asked_again(
                 [without_shadow(score) for score in scored.scores],
                 scored.crops,
-                track_id=verdict.deciding_track,
+                track_id=track_id,
                 num_tracks=sum(track.p_fake is not None for track in verdict.tracks),
                 calibration=self.bundle_set.calibration.under(verdict.video.quantiser),
                 rescore=rescore,
@@ -363,7 +365,7 @@ class Screener:
         *,
         num_requested: int | None = None,
         sampling: str = SAMPLING_POLICY,
-        again: Sequence[float] = (),
+        again: Mapping[int, Sequence[float]] = MappingProxyType({}),
         looks: Sequence[float] = (),
     ) -> Verdict:
         with run.clock.stage("aggregate"):
@@ -390,7 +392,9 @@ class Screener:
     def _is_close_call(self, verdict: Verdict) -> bool:
         """Whether what bf16 may add or take could carry a track over a threshold."""
         calibration = self.bundle_set.calibration
-        probabilities = [verdict.p_fake, *(calibration.probability(track.z) for track in verdict.tracks if track.z is not None)]
+        scores = [track.z for track in verdict.tracks if track.z is not None]
+        corrected = [crowd_corrected(z, num_tracks=len(scores), beta=calibration.beta) for z in scores]
+        probabilities = [verdict.p_fake, *(calibration.probability(z) for z in (*scores, *corrected))]
         return any(
             abs(probability - threshold) <= self._inexactness
             for probability in probabilities

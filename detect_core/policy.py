@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ MIN_CROPS: Final = 5
 MIN_MEAN_WEIGHT: Final = 0.12
 """Faces so small or blurred on average that neither verdict would be earned."""
 POLICY: Final = "two-thresholds/2"
-_OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE"}
+_OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE", "UNSTABLE_UNDER_RECOMPRESSION"}
 """Reasons not to judge one face that say nothing about the others of the video."""
 
 
@@ -64,6 +65,7 @@ def decide(
     calibration: VideoCalibration,
     track_logits: Mapping[int, Mapping[str, float]],
     circumstances: Circumstances = Circumstances(),
+    again: Mapping[int, Sequence[float]] = MappingProxyType({}),
 ) -> Decision:
     """Judge a video by its highest-scoring face; where that one cannot be judged, another one that is suspicious decides.
 
@@ -76,18 +78,23 @@ def decide(
         calibration: thresholds, crowd correction, Platt.
         track_logits: per track and detector the logit of the deciding window, for the disagreement check.
         circumstances: how hard the video was compressed, how far its faces are from known ones.
+        again: per track that was asked again, P(fake) of its window under each re-compression, see `second_opinion`.
     """
     too_little = _too_little(windows, counts=counts, num_crops=num_crops)
     if too_little is not None:
         return too_little
     decisions = [
-        _by_face(
-            window,
-            num_tracks=len(windows),
+        unstable(
+            _by_face(
+                window,
+                num_tracks=len(windows),
+                calibration=calibration,
+                logits=track_logits.get(window.track_id, {}),
+                distance=circumstances.distances.get(window.track_id),
+                quantiser=circumstances.quantiser,
+            ),
+            again=again.get(window.track_id, ()),
             calibration=calibration,
-            logits=track_logits.get(window.track_id, {}),
-            distance=circumstances.distances.get(window.track_id),
-            quantiser=circumstances.quantiser,
         )
         for window in sorted(windows, key=lambda window: -window.z)
     ]

@@ -35,6 +35,18 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
 
 
+def host_of(url: httpx.URL) -> str:
+    """The host of a URL, its name decoded.
+
+    Raises:
+        SourceNotAllowedError: the name is no internationalised domain name although it says so (`xn--`).
+    """
+    try:
+        return url.host
+    except ValueError as err:
+        raise SourceNotAllowedError(f"the URL's host is no domain name ({err}); send an address that resolves") from err
+
+
 def checked_address(url: httpx.URL, *, private_hosts: Collection[str] = ()) -> str:
     """Resolve a URL's host once and give one address that may be connected to.
 
@@ -46,7 +58,7 @@ def checked_address(url: httpx.URL, *, private_hosts: Collection[str] = ()) -> s
         SourceNotAllowedError: scheme, userinfo or one of the addresses is not allowed.
         MediaUnavailableError: the name does not resolve.
     """
-    if url.scheme not in _PORTS or not url.host:
+    if url.scheme not in _PORTS or not host_of(url):
         raise SourceNotAllowedError(f"only http(s) URLs with a host are fetched, got scheme {url.scheme!r:.20}")
     if url.userinfo:
         raise SourceNotAllowedError("a URL must not carry credentials")
@@ -90,7 +102,7 @@ def open_checked(
         url = httpx.URL(address)
         with httpx.Client(trust_env=False, timeout=httpx.Timeout(min(seconds, 10.0)), follow_redirects=False) as client:
             for _hop in range(MAX_REDIRECTS + 1):
-                if url.host not in allowed_hosts:
+                if host_of(url) not in allowed_hosts:
                     raise SourceNotAllowedError(f"host {url.host!r:.80} is not on the list VERIFRAME_HTTP_ALLOWED_HOSTS")
                 request = pinned_request(
                     client,

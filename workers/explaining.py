@@ -185,6 +185,9 @@ class Explaining:
         except LedgerError as err:
             log.warning("explanation_lost", ledger_id=ledger_id, code=err.code, note="the person asks again")
             return err.code
+        except Exception:  # a bug of ours: those who wait behind it must not be forgotten
+            log.exception("explanation_failed", ledger_id=ledger_id)
+            return "INTERNAL"
 
     def _explain_or_refuse(self, ledger_id: str) -> str:
         try:

@@ -158,7 +158,7 @@ class WebhookSender:
         ) as opened:
             try:
                 status = self._post(event, traceparent=opened.traceparent)
-            except (httpx.HTTPError, OSError, WorkerError) as err:
+            except Exception as err:  # whatever an address or a receiver brings about is this delivery's failure, and counted as one
                 opened.failed(type(err).__name__)
                 return err
             opened.note(status=status)

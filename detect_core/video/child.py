@@ -46,6 +46,7 @@ class DecodeChild:
         self._held: dict[int, av.VideoFrame] = {}
         self._orientation = UPRIGHT
         self._pixel_aspect = 1.0
+        self._stored_size = (0, 0)
         self._next_id = 0
         self._tally = DecodeTally()
         self._frames: Iterator[tuple[float, av.VideoFrame]] = iter(())
@@ -86,6 +87,8 @@ class DecodeChild:
             "container": container.format.name,
             "pixel_format": str(stream.codec_context.pix_fmt or "unknown"),
         }
+        # read before a frame is: a large video is opened anew for that, and its first container is gone then
+        self._pixel_aspect = pixel_aspect(stream.sample_aspect_ratio)
         within = message["within_seconds"]
         decode = partial(
             decode_wanted,
@@ -121,8 +124,7 @@ class DecodeChild:
             raise UndecodableError("not one picture came out of the decoder; upload the original file")
         refuse_still(facts["container"], index)
         first = self._carry[1]
-        self._orientation = orientation_of(first)
-        self._pixel_aspect = pixel_aspect(stream.sample_aspect_ratio)
+        self._orientation, self._stored_size = orientation_of(first), (first.width, first.height)
         if min(first.width, first.height) < limits.short_side_px:
             raise ResolutionTooSmallError(
                 f"the picture is {first.width}x{first.height}, the short side must be at least {limits.short_side_px}; upload the original size"
@@ -162,6 +164,8 @@ class DecodeChild:
             if self._carry is None:
                 break
             seconds, frame = self._carry[0], self._as_shown(self._carry[1])
+            if (self._carry[1].width, self._carry[1].height) != self._stored_size:
+                self._tally.warnings.add("PICTURE_CHANGES")
             held_bytes += _frame_bytes(frame)
             if rows and held_bytes > self._limits.hold_bytes:
                 break

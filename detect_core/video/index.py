@@ -6,7 +6,7 @@ What containers claim (duration, frame rate, frame count) is only compared, neve
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -142,6 +142,8 @@ def _summarise(
     time_base = _time_base(stream)
     shown = [each for each in seen if not each.is_trimmed]
     facts = _facts(seen)
+    if not _runs_forward(facts):
+        facts = _without_misplaced(facts)
     times = sorted({each.pts for each in shown if each.pts is not None})
     gaps = np.diff(np.asarray(times, np.float64)) * time_base
     is_timed = sum(fact.is_choosable for fact in facts) >= (1 - _MAX_UNTIMED_SHARE) * len(shown) and _runs_forward(facts)
@@ -195,6 +197,19 @@ def _facts(seen: Sequence[_Seen]) -> tuple[PacketFact, ...]:
         )
         for each in seen
     )
+
+
+def _without_misplaced(facts: Sequence[PacketFact]) -> tuple[PacketFact, ...]:
+    """The facts with those pictures not choosable whose time lies outside the groups before and after their own."""
+    keys = [fact.pts for fact in facts if fact.is_key]
+    group = -1
+    placed = []
+    for fact in facts:
+        group += fact.is_key
+        is_late = group + 1 < len(keys) and fact.pts >= keys[group + 1]
+        is_early = group > 0 and fact.pts < keys[group - 1]
+        placed.append(replace(fact, is_choosable=fact.is_choosable and not is_late and not is_early))
+    return tuple(placed)
 
 
 def _runs_forward(facts: Sequence[PacketFact]) -> bool:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from statistics import median
 from typing import Final
 
 from ..errors import OptionError
 
-POLICY: Final = "stratified/3"
+POLICY: Final = "stratified/4"
 """Name of the rule, recorded in every verdict."""
 _LONG_STRATUM_SECONDS: Final = 1.0
 _TOLERANCE: Final = 0.4
+_LONG_GAP_SECONDS: Final = 1.0
+_LONG_GAP: Final = 10.0
+"""In usual gaps of the video."""
 
 
 def tolerance_seconds(num_frames: int, *, span_seconds: float) -> float:
@@ -19,6 +24,21 @@ def tolerance_seconds(num_frames: int, *, span_seconds: float) -> float:
     The middle of a stratum is as good as any other moment of it. Neighbouring looks cannot meet.
     """
     return _TOLERANCE * span_seconds / num_frames
+
+
+def without_gaps(times: Sequence[float], *, second: float = 1.0) -> list[float]:
+    """The times with every gap between two pictures cut to what is usual in the video, or a second.
+
+    A still that is shown for minutes deserves one look, not all that its stretch of time would get: those would crowd
+    together beside it and leave the rest unseen.
+
+    Args:
+        times: in ascending order, in any unit.
+        second: one, in that unit.
+    """
+    gaps = [after - before for before, after in pairwise(times)]
+    longest = max(_LONG_GAP_SECONDS * second, _LONG_GAP * median(gaps)) if gaps else 0.0
+    return list(accumulate((min(gap, longest) for gap in gaps), initial=times[0])) if times else []
 
 
 def is_sparse(num_frames: int, *, span_seconds: float) -> bool:

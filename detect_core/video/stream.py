@@ -20,7 +20,7 @@ from .hardware import as_in_software
 from .index import PacketIndex
 from .plan import cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
 from .probe import open_container
-from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds
+from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds, without_gaps
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EV
     order = sorted((n for n, packet in enumerate(index.packets) if packet.is_choosable), key=lambda n: index.packets[n].pts)
     if within != _EVERYTHING:
         order = [n for n in order if start <= (index.packets[n].pts - index.first_pts) * time_base <= end]
-    times = [float(index.packets[n].pts) for n in order]
+    times = without_gaps([float(index.packets[n].pts) for n in order], second=1 / time_base)
     wanted = [order[i] for i in sample_indices(num_frames, times_seconds=times)] if order else []
     span_seconds = (times[-1] - times[0]) * time_base if times else 0.0
     tolerance = tolerance_seconds(num_frames, span_seconds=span_seconds) / time_base

@@ -113,11 +113,22 @@ def test_copies_are_close_to_the_crop_and_differ_from_it() -> None:
 
 
 def of_faces(
-    *faces: tuple[float, float], circumstances: Circumstances = NORMAL, logits: dict[int, dict[str, float]] | None = None
+    *faces: tuple[float, float],
+    circumstances: Circumstances = NORMAL,
+    logits: dict[int, dict[str, float]] | None = None,
+    again: dict[int, list[float]] | None = None,
 ) -> Decision:
     """The decision about faces of (z, mean weight)."""
     windows = [TrackWindow(track_id=i, z=z, start=0, stop=5, num_crops=20, mean_weight=weight) for i, (z, weight) in enumerate(faces)]
-    return decide(windows, counts=COUNTS, num_crops=40, calibration=CALIBRATION, track_logits=logits or {}, circumstances=circumstances)
+    return decide(
+        windows,
+        counts=COUNTS,
+        num_crops=40,
+        calibration=CALIBRATION,
+        track_logits=logits or {},
+        circumstances=circumstances,
+        again=again or {},
+    )
 
 
 def test_a_face_that_cannot_be_judged_hides_no_clear_one() -> None:
@@ -128,6 +139,10 @@ def test_a_face_that_cannot_be_judged_hides_no_clear_one() -> None:
     contradictory = {1: {"a": 9.0, "b": -3.0}}
     assert of_faces(clear, (FAKE + 0.1, 0.9), logits=contradictory).verdict == "manipulated"
     assert of_faces((SUSPECT, 0.9), blurred).verdict == "suspicious"
+    dropped = {1: [0.1, 0.1, 0.8]}
+    assert of_faces(clear, (FAKE + 0.1, 0.9), again=dropped).track_id == 0
+    assert of_faces((CLEAN, 0.9), (FAKE, 0.9), again=dropped).reason_codes == ("UNSTABLE_UNDER_RECOMPRESSION",)
+    assert of_faces(clear, (FAKE + 0.1, 0.9), again={**dropped, 0: [0.1] * 3}).track_id == 1
 
 
 def test_a_face_that_cannot_be_judged_keeps_the_others_from_being_cleared() -> None:

@@ -26,7 +26,17 @@ CODES = frozenset(
     ]
 )
 WARNINGS = frozenset(
-    ["PARTIAL_DECODE", "DECODE_ERRORS", "MULTIPLE_VIDEO_STREAMS", "HDR", "VFR", "ROTATED", "NON_SQUARE_PIXELS", "DURATION_MISMATCH"]
+    [
+        "PARTIAL_DECODE",
+        "DECODE_ERRORS",
+        "MULTIPLE_VIDEO_STREAMS",
+        "HDR",
+        "VFR",
+        "ROTATED",
+        "NON_SQUARE_PIXELS",
+        "PICTURE_CHANGES",
+        "DURATION_MISMATCH",
+    ]
 )
 
 

@@ -198,7 +198,7 @@ def test_the_worker_knows_the_task_that_the_message_names(ledger, verdict, media
 
 @pytest.mark.parametrize(
     ("num_frames", "policy", "requested"),
-    [(24, "stratified/3+3_looks/2", 8), (ScreeningOptions().num_frames, "stratified/3+first_look/3", 8)],
+    [(24, "stratified/4+3_looks/2", 8), (ScreeningOptions().num_frames, "stratified/4+first_look/3", 8)],
 )
 def test_a_verdict_of_several_looks_or_a_first_one_is_explained_too(media, num_frames, policy, requested):
     """Its moments lie where the whole decode looked, not where so few frames alone would lie."""

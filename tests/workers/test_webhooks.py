@@ -148,6 +148,16 @@ def test_an_inside_address_is_never_called(receiver):
 
 
 @pytest.mark.parametrize("receiver", [[204]], indirect=True)
+def test_an_address_that_cannot_be_read_is_a_dead_letter_and_nobody_elses_trouble(receiver):
+    ledger = ledger_with_event("http://xn--a/hook")
+    add_event(ledger, "good", f"http://127.0.0.1:{receiver.port}/hook")
+    deliver_all(sender(ledger, receiver.port)[0])
+    assert len(receiver.requests) == 1
+    assert [letter["code"] for letter in ledger.list_dead_letters()] == ["WEBHOOK_NOT_ALLOWED"]
+    ledger.close()
+
+
+@pytest.mark.parametrize("receiver", [[204]], indirect=True)
 def test_a_slow_receiver_holds_up_its_own_events_only(receiver):
     """Two requests meet at the receiver: they can only both be answered when they were under way together."""
     ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")

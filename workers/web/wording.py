@@ -65,6 +65,7 @@ _WARNINGS: Final = {
     "ATTACHED_PICTURE": "A picture is attached to the file (a cover); it was not judged.",
     "MULTIPLE_VIDEO_STREAMS": "The file holds several video streams; the main one was judged.",
     "ROTATED": "The video is stored rotated or mirrored; boxes refer to the picture as players show it.",
+    "PICTURE_CHANGES": "The size of the picture changes within the video; boxes refer to the size of their own moment.",
     "NON_SQUARE_PIXELS": "The video's pixels are not square; boxes refer to the picture as players show it.",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -120,6 +121,29 @@ def test_one_picture_without_a_time_of_its_own_does_not_cost_the_plan(tmp_path: 
     assert seen.num_packets_decoded < 100
 
 
+def test_one_picture_far_from_its_place_does_not_cost_the_plan(tmp_path: Path) -> None:
+    plain, strayed = tmp_path / "plain.mkv", tmp_path / "strayed.mkv"
+    write_clip(plain, moving_pictures(200), options={"g": "10", "bf": "0"})
+    remux(plain, strayed, lambda number, pts: pts + 9000 if number == 33 else pts)
+
+    seen = look_at(strayed, num_frames=4)
+
+    assert len(seen.frames) == 4
+    assert seen.num_packets_decoded < 80
+
+
+@pytest.mark.parametrize("pause_ms", [60_000, 400_000])
+def test_a_still_at_the_end_does_not_draw_the_looks_to_itself(tmp_path: Path, pause_ms: int) -> None:
+    plain, paused = tmp_path / "plain.mkv", tmp_path / "paused.mkv"
+    write_clip(plain, moving_pictures(151), options={"g": "50", "bf": "0"})
+    remux(plain, paused, lambda number, pts: pts + pause_ms * (number == 150))
+
+    moving = [time for time in look_at(paused).times if time < 6]
+
+    assert len(moving) >= 7
+    assert max(b - a for a, b in pairwise([0.0, *moving, 6.0])) < 1.8
+
+
 def test_where_most_pictures_have_no_time_of_their_own_they_are_counted(tmp_path: Path) -> None:
     plain, shared = tmp_path / "plain.mkv", tmp_path / "shared.mkv"
     write_clip(plain, moving_pictures(100), options={"g": "50", "bf": "0"})
@@ -138,7 +162,9 @@ def remux(source: Path, target: Path, moved: Callable[[int, int], int]) -> None:
     with av.open(str(source)) as given, av.open(str(target), "w") as output:
         stream = output.add_stream_from_template(given.streams.video[0])
         for number, packet in enumerate(p for p in given.demux(video=0) if p.size):
-            packet.pts = packet.dts = moved(number, int(packet.pts or 0))
+            original = int(packet.pts or 0)
+            packet.pts = moved(number, original)
+            packet.dts = min(packet.pts, original)
             packet.stream = stream
             output.mux(packet)
 

@@ -83,6 +83,21 @@ def test_pixels_that_are_not_square_are_made_so(clip: Path, tmp_path: Path, rati
     assert np.abs(frame.image_hwc.astype(int) - expected).mean() < 3
 
 
+def test_a_large_video_is_described_like_a_small_one(tmp_path: Path) -> None:
+    # Given more than is held in memory, so that the container is opened anew for decoding
+    noise = np.random.default_rng(0).integers(0, 256, (36, 480, 640, 3), np.uint8)
+    stored, wide = tmp_path / "stored.mp4", tmp_path / "wide.mp4"
+    write_clip(stored, noise, options={"qp": "2", "preset": "ultrafast"})
+    run_ffmpeg("-i", stored, "-c", "copy", "-aspect", "16:9", wide)
+    assert wide.stat().st_size > 16 * 1024**2
+
+    info, frame, _ = first_frame(wide)
+
+    assert (info.width_px, info.height_px) == (854, 480)
+    assert frame.image_hwc.shape[:2] == (360, 640)
+    assert "NON_SQUARE_PIXELS" in info.warnings
+
+
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le", "rgb24", "gray"])
 def test_a_widened_picture_keeps_its_format_and_colours(pixel_format: str) -> None:
     frame = av.VideoFrame.from_ndarray(moving_pictures(1)[0], format="rgb24").reformat(format=pixel_format)
