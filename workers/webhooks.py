@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ import structlog
 from . import tracing
 from .egress import checked_address, pinned_request
 from .errors import SourceNotAllowedError, WorkerError
-from .ledger import Ledger, OutboxEvent
+from .ledger import Ledger, OutboxEvent, receiver_of
 from .metrics import Metrics
 from .settings import Settings
 from .signatures import secret_bytes, sign
@@ -27,6 +28,8 @@ from .signatures import secret_bytes, sign
 log = structlog.get_logger(__name__)
 _MAX_BACKOFF_SECONDS: Final = 3600.0
 _ROUND_SECONDS: Final = 0.2
+_RECEIVER_SHARE: Final = 0.75
+"""Of the places that one receiver may hold: the rest is left to others, however many events wait for it."""
 
 
 def traceparent_of(event: OutboxEvent) -> str | None:
@@ -122,11 +125,13 @@ class WebhookSender:
     def deliver_due(self) -> int:
         """Begin what is due and has room, settle what ended within a moment; gives the number of tries under way.
 
-        A slow receiver holds one of `webhook_parallel` places until its time is over; the next calls go on beside it.
+        A slow receiver holds three quarters of the `webhook_parallel` places at most; the others go on beside it.
         """
         room = self._settings.webhook_parallel - len(self._running)
         hold = self._settings.webhook_seconds * 2 + 5
-        events = self._ledger.due_events(page=room, hold_seconds=hold) if room else []
+        running = Counter(receiver_of(event.url) for event in self._running.values())
+        most = max(1, round(self._settings.webhook_parallel * _RECEIVER_SHARE))
+        events = self._ledger.due_events(page=room, hold_seconds=hold, running=running, per_receiver=most) if room else []
         self._running.update({self._pool.submit(self._try, event): event for event in events})
         num_running = len(self._running)
         wait(self._running, timeout=_ROUND_SECONDS)

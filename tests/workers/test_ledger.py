@@ -219,11 +219,11 @@ def test_a_crash_suspect_goes_to_the_isolate_route(ledger):
 
 def test_due_rows_come_oldest_first_once_per_resend_time(ledger):
     ids = [ledger.submit(submission(f"v{i}")).ledger_id for i in range(5)]
-    taken = [d.ledger_id for d in ledger.take_due(route="default", page=3, resend_seconds=0.8)]
+    taken = [d.ledger_id for d in ledger.take_due(route="default", page=3, resend_seconds=2.5)]
     assert set(taken) == set(ids[:3])
-    assert {d.ledger_id for d in ledger.take_due(route="default", page=10, resend_seconds=0.8)} == set(ids[3:])
-    assert ledger.take_due(route="default", page=10, resend_seconds=0.8) == []
-    time.sleep(0.9)
+    assert {d.ledger_id for d in ledger.take_due(route="default", page=10, resend_seconds=2.5)} == set(ids[3:])
+    assert ledger.take_due(route="default", page=10, resend_seconds=2.5) == []
+    time.sleep(2.6)
     assert len(ledger.take_due(route="default", page=10, resend_seconds=60)) == 5
     assert ledger.take_due(route="default", page=0, resend_seconds=60) == []
 

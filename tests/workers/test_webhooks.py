@@ -164,7 +164,7 @@ def test_a_slow_receiver_holds_up_its_own_events_only(receiver):
     for name in ("vid_2", "vid_3"):
         add_event(ledger, name, f"http://127.0.0.1:{receiver.port}/hook")
     meeting = threading.Barrier(3)
-    running, metrics = sender(ledger, receiver.port, webhook_parallel=3)
+    running, metrics = sender(ledger, receiver.port, webhook_parallel=4)
     real = running._post
 
     def meet(event, **options):
@@ -233,6 +233,25 @@ def test_a_receiver_that_drips_its_headers_is_cut_and_stops_nobody_else(receiver
     assert letter["code"] == "WEBHOOK_UNDELIVERED"
     assert "ReadTimeout" in letter["message"]
     assert metrics.registry.get_sample_value("veriframe_webhook_deliveries_total", {"outcome": "delivered"}) == 3
+    ledger.close()
+
+
+@pytest.mark.parametrize("receiver", [[204]], indirect=True)
+@pytest.mark.parametrize("dripping", [(b"HTTP/1.1 200 OK\r\n", b"x-more: y\r\n")], indirect=True)
+def test_a_receiver_with_many_slow_events_leaves_places_to_others(receiver, dripping):
+    ledger = Ledger.in_memory()
+    for number in range(12):
+        add_event(ledger, f"slow_{number}", f"http://127.0.0.1:{dripping.port}/hook")
+    for number in range(2):
+        add_event(ledger, f"good_{number}", f"http://127.0.0.1:{receiver.port}/hook")
+    hosts = (f"127.0.0.1:{receiver.port}", f"127.0.0.1:{dripping.port}")
+    running, _ = sender(ledger, receiver.port, webhook_private_hosts=hosts, webhook_seconds=4.0, webhook_tries=1, webhook_parallel=4)
+    began = time.monotonic()
+    while len(receiver.requests) < 2 and time.monotonic() < began + 3:
+        running.deliver_due()
+    assert len(receiver.requests) == 2, "two events waited for a receiver that never ends"
+    assert len(running._running) == 3
+    running.close()
     ledger.close()
 
 

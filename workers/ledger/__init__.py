@@ -12,7 +12,7 @@ from typing import Self
 from sqlalchemy import Engine
 
 from . import migrate
-from .deliveries import Deliveries
+from .deliveries import Deliveries, receiver_of
 from .doors import AuditEntry, Doors, KeyRow, TenantLimits
 from .engine import make_engine, reading
 from .erasure import Erased, Erasure
@@ -140,4 +140,5 @@ __all__ = [
     "VerdictFilter",
     "VerdictRecord",
     "VerdictRow",
+    "receiver_of",
 ]

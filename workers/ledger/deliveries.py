@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Engine, select, update
@@ -17,16 +19,37 @@ from .submissions import record_events
 PAYLOAD_KEPT_BYTES = 4096
 
 
+def receiver_of(url: str) -> str:
+    """Scheme, host and port of a webhook address, as it is written."""
+    return "/".join(url.split("/", 3)[:3])
+
+
 class Deliveries:
     """The part of the ledger behind webhooks and dead letters."""
 
     _engine: Engine
 
-    def due_events(self, *, page: int, hold_seconds: float) -> list[OutboxEvent]:
-        """Pick events to deliver now; each is left alone for `hold_seconds`, so that a crash in between only delays it."""
-        due = select(outbox.c.event_id).where(is_pending, outbox.c.next_try_at <= db_now()).order_by(outbox.c.next_try_at).limit(page)
+    def due_events(
+        self, *, page: int, hold_seconds: float, running: Mapping[str, int] = MappingProxyType({}), per_receiver: int | None = None
+    ) -> list[OutboxEvent]:
+        """Pick events to deliver now; each is left alone for `hold_seconds`, so that a crash in between only delays it.
+
+        Args:
+            page: at most so many.
+            hold_seconds: how long nobody else picks them.
+            running: receiver (`receiver_of` its URLs) -> events on their way to it.
+            per_receiver: how many may be on their way to one, these included.
+        """
+        most = per_receiver or page
+        busy = [~outbox.c.url.startswith(f"{receiver}/", autoescape=True) for receiver, count in running.items() if count >= most]
+        due = select(outbox.c.event_id, outbox.c.url).where(is_pending, outbox.c.next_try_at <= db_now(), *busy)
+        picked: list[str] = []
+        counts = Counter(running)
         with reading(self._engine) as connection:
-            picked = list(connection.scalars(due))
+            for row in connection.execute(due.order_by(outbox.c.next_try_at).limit(page)):
+                counts[receiver_of(row.url)] += 1
+                if counts[receiver_of(row.url)] <= most:
+                    picked.append(row.event_id)
         if not picked:
             return []
         take = (
