@@ -80,7 +80,7 @@ def train_autogan(
         ),
         log_path=run_dir / f"{config.name}.jsonl",
         checkpoint=run_dir / f"{config.name}.checkpoint.pt",
-        identity=pack_hash(pack),
+        identity=f"{json.dumps(asdict(config), sort_keys=True)} {pack_hash(pack)}",
         on_log=lambda row: on_log({"autogan": config.name, **row}),
     )
     save_file({name: value.contiguous() for name, value in net.state_dict().items()}, weights)

@@ -95,7 +95,7 @@ def run_recipe(recipe: Recipe, context: Context) -> Outcome:
     """Run and record: settings, data hash, commit, versions, curves, metrics. A run folder tells everything about itself.
 
     Raises:
-        CheckpointError: the folder holds a run on other material.
+        CheckpointError: the folder holds a run on other material or with other settings; its `config.json` stays as it was.
         DivergedError: a loss is not finite; names the folder.
         OutOfMemoryError: the run needed more memory than there is.
     """
@@ -108,12 +108,18 @@ def run_recipe(recipe: Recipe, context: Context) -> Outcome:
         "material_sha256": pack_hash(context.material.faces),
         **surroundings(),
     }
-    _refuse_other_material(run_dir / "config.json", described)
-    (run_dir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    config = run_dir / "config.json"
+    _refuse_other_material(config, described)
+    before = config.read_text() if config.is_file() else None
+    config.write_text(json.dumps(described, indent=2) + "\n")
     started = time.monotonic()
     with RunLog(run_dir, forward=context.on_log, tensorboard=context.tensorboard) as log:
         try:
             outcome = recipe.run(dataclasses.replace(context, on_log=log))
+        except CheckpointError:
+            if before is not None:
+                config.write_text(before)  # what lies in the folder is still of the earlier settings
+            raise
         except DivergedError as err:
             raise DivergedError(f"{run_dir}: {err}; its log.jsonl tells how it came to that") from err
         except (MemoryError, RuntimeError) as err:

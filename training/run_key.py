@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .face_pack import FacePack
 
 ADDED_LATER: Final = {"added_later": True}
 """Metadata of a settings field that older runs do not know; its default is what they did."""
@@ -25,3 +28,8 @@ def described(settings: Any) -> dict[str, Any]:
     kept = {name: value for name, value in dataclasses.asdict(settings).items() if name not in later or value != later[name]}
     named: dict[str, Any] = json.loads(json.dumps(kept))
     return named
+
+
+def named_run(recipe: str, settings: Any, train: FacePack) -> str:
+    """The identity of a supervised run: its recipe, every setting and the faces that it learns from."""
+    return f"{recipe} {json.dumps(described(settings), sort_keys=True)} {train.sha256()}"

@@ -18,6 +18,7 @@ from ..bundle_card import card
 from ..loop import Batch, LoopConfig, train_supervised
 from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
+from ..run_key import named_run
 from ..simulators.blends import DecoderBlend
 from .blend import MARGIN, PairValidation
 
@@ -64,7 +65,7 @@ def run(context: Context) -> Outcome:
             steps=s.steps, learning_rate=s.learning_rate, ema=0.995, seed=s.seed, bf16=s.bf16, validate_every=max(50, s.steps // 5)
         ),
         run_dir=context.run_dir / "classifier",
-        identity=f"autogan_classifier {train.sha256()}",
+        identity=named_run("autogan_classifier", s, train),
         validate=PairValidation(source(valid), batches=s.validation_batches),
         on_log=context.on_log,
     )

@@ -19,6 +19,7 @@ from ..loop import Batch, LoopConfig, step_generator, train_supervised
 from ..metrics import auc
 from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
+from ..run_key import named_run
 from ..simulators.base import Simulator
 from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 from ..start_weights import continued, named
@@ -81,7 +82,7 @@ def run(context: Context) -> Outcome:
             lambda _step, generator, source=source, net=net: _as_learned(source.batch(s.pairs, generator), net),  # type: ignore[misc]
             config=loop,
             run_dir=context.run_dir / f"stage{stage}",
-            identity=f"{'blend' if s.net == NET else s.net} {train.sha256()} {named(s.init)}",
+            identity=named_run("blend", replace(s, init=named(s.init)), train),
             validate=check,
             on_log=lambda row, size_px=size_px: context.on_log({"size_px": size_px, **row}),  # type: ignore[misc]
         )

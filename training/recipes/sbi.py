@@ -21,7 +21,7 @@ from ..bundle_card import card
 from ..loop import Batch, LoopConfig, train_supervised
 from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
-from ..run_key import described
+from ..run_key import named_run
 from ..simulators.blends import SelfBlend
 from ..transfer import start_from
 from .blend import MARGIN, PairValidation
@@ -84,7 +84,7 @@ def run(context: Context) -> Outcome:
         draw,
         config=loop,
         run_dir=context.run_dir / "net",
-        identity=f"sbi {json.dumps(described(s), sort_keys=True)} {train.sha256()} {started_from}",
+        identity=f"{named_run('sbi', s, train)} {started_from}",
         validate=lambda n: {f"valid_{name}": value for name, value in check(n).items()},
         on_log=context.on_log,
     )

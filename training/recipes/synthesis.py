@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from ..loop import LoopConfig, step_generator, train_supervised
 from ..material import AUXILIARY_SOURCES
 from ..metrics import auc
 from ..recipe import Context, Outcome, Recipe
+from ..run_key import named_run
 from ..simulators.blends import DecoderBlend
 from ..start_weights import continued, named
 
@@ -80,7 +81,7 @@ def run(context: Context) -> Outcome:
             steps=s.steps, learning_rate=s.learning_rate, ema=s.ema, seed=s.seed, bf16=s.bf16, validate_every=max(50, s.steps // 6)
         ),
         run_dir=context.run_dir / "classifier",
-        identity=f"synthesis {train.sha256()} {s.net} {s.net_options} {named(s.init)} {s.labelled_share} {s.codec} {s.severity}",
+        identity=named_run("synthesis", replace(s, init=named(s.init)), train),
         validate=check,
         on_log=context.on_log,
     )

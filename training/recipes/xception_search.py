@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import itertools
 import json
 import logging
@@ -19,6 +20,7 @@ from ..classify import LN2, logits_of, trained
 from ..errors import ConfigError, DivergedError
 from ..measure import measured
 from ..recipe import Context, Outcome, Recipe, pack_hash
+from ..run_key import described
 from ..study_data import ClassifySettings, StudyData
 
 _STUDY: Final = "Xception study"
@@ -122,12 +124,9 @@ def run_search(context: Context) -> Outcome:
     s: Settings = context.settings
     logging.getLogger("optuna").setLevel(logging.WARNING)
     journal = optuna.storages.JournalStorage(JournalFileBackend(str(context.run_dir / "search.journal")))
-    study = optuna.create_study(
-        study_name=f"xception-{pack_hash(context.material.faces)[:16]}",
-        storage=journal,
-        sampler=optuna.samplers.TPESampler(seed=s.seed),
-        load_if_exists=True,
-    )
+    study = optuna.create_study(study_name=_study_name(s, pack_hash(context.material.faces)), storage=journal, load_if_exists=True)
+    # The sampler starts anew with every call: with the seed alone it would propose the first trials once more.
+    study.sampler = optuna.samplers.TPESampler(seed=s.seed + len(study.trials))
     rows: dict[str, dict[str, Any]] = {}
 
     def objective(trial: Any) -> float:
@@ -149,6 +148,12 @@ def run_search(context: Context) -> Outcome:
             rows[f"{trial.number} {cell}"] = {**dict.fromkeys(_COLUMNS, ""), "cell": str(cell), "valid_log_loss": trial.value}
     _write(context.run_dir / "search.csv", rows)
     return Outcome(_best(sorted(rows.values(), key=lambda row: float(row["valid_log_loss"]))), artefacts=("search.csv", "search.journal"))
+
+
+def _study_name(s: Settings, data: str) -> str:
+    """Data and all settings that a trial depends on: more trials go on in the same study, other settings begin another."""
+    shared = {name: value for name, value in described(s).items() if name not in ("trials", "cells")}
+    return f"xception-{data[:16]}-{hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def _run_cell(context: Context, cell: Cell, folder: str) -> dict[str, Any]:
