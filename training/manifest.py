@@ -83,6 +83,11 @@ def build_manifest(
     near += _equal_files([found["sha256"] for _, found in pairs])
     labels = (0,) if layout == REALS_ONLY else (0, 1)
     placed = assign([item for item, _ in pairs], near, seed=options.seed, drop_leaks=options.drop_leaks, labels=labels)
+    notes = []
+    if placed.filled:
+        notes.append(f"{placed.filled} files lie outside the splits that the data set gives and were placed beside them")
+    for note in notes:
+        say(note)
     found_of = {item.file: found for item, found in pairs}
     rows = [_row(item, group, found_of[item.file]) for item, group in zip(placed.items, placed.groups, strict=True)]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +104,7 @@ def build_manifest(
         "rows": len(rows),
         "counts": dict(sorted(counts.items())),
         "near_duplicates": len(near),
+        "notes": notes,
         "left_out": [{"file": file, "why": why} for file, why in (*bad, *placed.unused)],
         "sha256": _file_hash(out),
     }

@@ -67,6 +67,8 @@ def check(
         table.add_row(name, str(count))
     console.print(table)
     console.print(f"layout {summary['layout']}, {summary['near_duplicates']} near-duplicate pairs, all on one side")
+    for note in summary.get("notes", ()):  # older manifests have none
+        console.print(note, highlight=False)
     for left in summary["left_out"]:
         console.print(f"left out {left['file']}: {left['why']}", highlight=False)
     if probe:

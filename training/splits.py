@@ -25,6 +25,8 @@ class Assigned:
     """Whoever shares a group shares a split."""
     unused: tuple[tuple[str, str], ...]
     """(file, why) of items that stand between two splits."""
+    filled: int = 0
+    """Items outside the splits that the data set gives to others, placed here."""
 
 
 def assign(
@@ -32,9 +34,9 @@ def assign(
 ) -> Assigned:
     """Give every item a split.
 
-    Splits that the data set gives are kept and checked. Otherwise connected items (same identity, near-duplicates) go to
-    one split; where nearly everything is connected, as in Celeb-DF where everyone is swapped with everyone, identities
-    are split and items of two splits left out, and said so.
+    Splits that the data set gives are kept and checked; items without one join the split of what they are connected with.
+    Otherwise connected items (same identity, near-duplicates) go to one split; where nearly everything is connected, as in
+    Celeb-DF where everyone is swapped with everyone, identities are split and items of two splits left out, and said so.
 
     Args:
         items: to be placed.
@@ -49,20 +51,56 @@ def assign(
     """
     if all(item.split for item in items):
         out = _checked(items, near, drop_leaks=drop_leaks)
+    elif any(item.split for item in items):
+        out = _filled(items, near, seed, drop_leaks=drop_leaks)
     else:
-        roots = _components(items, near)
-        largest = Counter(roots).most_common(1)[0][1]
-        mixed = any(len(item.identities) > 1 for item in items)
-        out = (
-            _by_identity(items, seed)
-            if mixed and largest > _ONE_LUMP * len(items) and len(items) > 3
-            else _by_component(items, roots, seed)
-        )
+        out = _placed(items, near, seed)
     counts = Counter((item.split, item.label) for item in out.items)
     missing = [f"{split} {'fake' if label else 'real'}" for split in SHARES for label in labels if not counts[split, label]]
     if missing:
         raise DataError(f"after splitting there is no {', no '.join(missing)} file; give more people, or another --seed")
     return out
+
+
+def _filled(items: Sequence[Item], near: Sequence[tuple[int, int]], seed: int, *, drop_leaks: bool) -> Assigned:
+    """Given splits stay; the other items join what they are connected with, and those connected with none are placed alone."""
+    roots = _components(items, near)
+    given: dict[str, set[str]] = defaultdict(set)
+    for item, root in zip(items, roots, strict=True):
+        if item.split:
+            given[root].add(item.split)
+    kept, free, unused = [], [], []
+    for i, (item, root) in enumerate(zip(items, roots, strict=True)):
+        if item.split or len(given[root]) == 1:
+            kept.append(i)
+        elif given[root]:
+            unused.append((item.file, f"has no split and is connected with files of {' and '.join(sorted(given[root]))}"))
+        else:
+            free.append(i)
+    held = [replace(items[i], split=items[i].split or min(given[roots[i]])) for i in kept]
+    first = _checked(held, _among(kept, near), drop_leaks=drop_leaks)
+    rest = _placed([items[i] for i in free], _among(free, near), seed) if free else Assigned((), (), ())
+    return Assigned(
+        first.items + rest.items,
+        first.groups + rest.groups,
+        (*first.unused, *rest.unused, *unused),
+        filled=sum(not items[i].split for i in kept) + len(rest.items),
+    )
+
+
+def _among(chosen: Sequence[int], near: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pairs with both ends in `chosen`, as positions there."""
+    position = {i: k for k, i in enumerate(chosen)}
+    return [(position[i], position[j]) for i, j in near if i in position and j in position]
+
+
+def _placed(items: Sequence[Item], near: Sequence[tuple[int, int]], seed: int) -> Assigned:
+    roots = _components(items, near)
+    largest = Counter(roots).most_common(1)[0][1]
+    mixed = any(len(item.identities) > 1 for item in items)
+    if mixed and largest > _ONE_LUMP * len(items) and len(items) > 3:
+        return _by_identity(items, seed)
+    return _by_component(items, roots, seed)
 
 
 def _components(items: Sequence[Item], near: Sequence[tuple[int, int]]) -> list[str]:

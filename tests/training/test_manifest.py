@@ -16,12 +16,11 @@ from detect_core.faces.detect import FoundFace
 from training import cli, manifest_data
 from training.errors import DataError, LeakError
 from training.face_pack import build_pack, concatenate
-from training.layouts import Item, read_layout, recognise
+from training.layouts import read_layout, recognise
 from training.manifest import BuildOptions, build_manifest, read_summary
 from training.manifest_data import gather, manifest_of, read_manifest
 from training.material import Material
 from training.near_duplicates import cross_split_pairs, near_pairs, perceptual_hash
-from training.splits import assign
 
 
 class MiddleFace:
@@ -139,48 +138,24 @@ def test_what_cannot_be_read_is_said_with_its_place(tmp_path):
         read_layout(tmp_path / "y", "two_folders")
 
 
-def test_connected_people_stay_on_one_side():
-    items = [Item(f"r{i}", 0, "s", "", (f"p{i}",)) for i in range(60)]
-    items += [Item(f"f{i}", 1, "s", "g", (f"p{i}", f"p{i ^ 1}")) for i in range(60)]
-    placed = assign(items, [])
-    split_of = {}
-    for item in placed.items:
-        for person in item.identities:
-            assert split_of.setdefault(person, item.split) == item.split
-    shares = [sum(i.split == s for i in placed.items) / 120 for s in ("train", "valid", "test")]
-    assert shares == pytest.approx([0.75, 0.10, 0.15], abs=0.05)
-    assert assign(items, []).items == placed.items
-    assert assign(items, [], seed=1).items != placed.items
-
-
-def test_where_everyone_is_swapped_with_everyone_people_are_split_and_mixed_files_left_out():
-    items = [Item(f"r{i}", 0, "s", "", (f"p{i}",)) for i in range(40)]
-    items += [Item(f"f{i}-{j}", 1, "s", "g", (f"p{i}", f"p{j}")) for i in range(40) for j in range(40) if i != j]
-    placed = assign(items, [])
-    people = {s: {p for i in placed.items if i.split == s for p in i.identities} for s in ("train", "valid", "test")}
-    assert not people["train"] & people["test"]
-    assert not people["train"] & people["valid"]
-    assert len(placed.items) + len(placed.unused) == len(items)
-    assert len(placed.unused) > 100
-
-
-def test_given_splits_that_leak_are_refused_or_the_training_side_left_out():
-    items = [
-        Item(f"{s}{k}{i}", k, "d", "g" if k else "", (f"{s}{k}{i}",), s) for s in ("train", "valid", "test") for k in (0, 1) for i in (0, 1)
-    ]
-    assert len(assign(items, []).items) == 12
-    train, test = 0, 8
-    with pytest.raises(LeakError, match="nearly the same picture"):
-        assign(items, [(train, test)])
-    placed = assign(items, [(train, test)], drop_leaks=True)
-    assert [file for file, _ in placed.unused] == ["train00"]
-    assert len(placed.items) == 11
-
-
-def test_a_class_that_splitting_lost_is_named():
-    items = [Item("r", 0, "s", "", ("a",)), Item("f", 1, "s", "g", ("b",))]
-    with pytest.raises(DataError, match="after splitting there is no"):
-        assign(items, [])
+def test_files_outside_the_given_splits_are_placed_by_people_and_counted(tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = {"train": [["000", "001"], ["002", "003"]], "val": [["004", "005"]], "test": [["006", "007"]]}
+    for one, other in (pair for some in pairs.values() for pair in some):
+        draw(tmp_path / "set" / "original_sequences" / "youtube" / "c23" / "frames" / one / "0.png", rng)
+        draw(tmp_path / "set" / "manipulated_sequences" / "Deepfakes" / "c23" / "frames" / f"{one}_{other}" / "0.png", rng)
+    draw(tmp_path / "set" / "original_sequences" / "actors" / "c23" / "frames" / "01__walking" / "0.png", rng)
+    (tmp_path / "set" / "splits").mkdir()
+    for name, some in pairs.items():
+        (tmp_path / "set" / "splits" / f"{name}.json").write_text(json.dumps(some))
+    said = []
+    summary = build_manifest(tmp_path / "set", tmp_path / "m.csv", options=BuildOptions(), detector=MiddleFace(), say=said.append)
+    assert summary["rows"] == 9
+    assert summary["counts"]["test fake"] == summary["counts"]["valid fake"] == 1
+    assert summary["notes"] == ["1 files lie outside the splits that the data set gives and were placed beside them"]
+    assert summary["notes"][0] in said
+    checked = CliRunner().invoke(cli.app, ["manifest", "check", str(tmp_path / "m.csv")], env={"COLUMNS": "200"})
+    assert summary["notes"][0] in checked.output
 
 
 def test_hashes_see_recompression_as_the_same_and_other_faces_as_others():
