@@ -23,6 +23,10 @@ LABEL_NAMES: Final = {
 """Folder names that say what is inside, in lower case. Alphabetical order says nothing: it once made fake 0 and real 1."""
 
 
+FOLDER_PERSON: Final = "person:"
+"""In front of an identity that is the name of a folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One picture or video of a data set."""
@@ -108,7 +112,7 @@ def _two_folders(root: Path) -> Iterator[Item]:
 
 
 def _labelled(folder: Path, root: Path) -> Iterator[Item]:
-    """Files below folders that are named after a label; deeper folders are generators."""
+    """Files below folders that are named after a label; deeper folders are people on the real side, generators on the other."""
     for label_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
         label = LABEL_NAMES.get(label_folder.name.lower())
         if label is None:
@@ -118,7 +122,9 @@ def _labelled(folder: Path, root: Path) -> Iterator[Item]:
         for path in _media(label_folder):
             inner = path.relative_to(label_folder).parts
             generator = inner[0] if label and len(inner) > 1 else "unnamed" if label else ""
-            yield Item(path.relative_to(root).as_posix(), label, root.name, generator, (path.relative_to(root).as_posix(),))
+            file = path.relative_to(root).as_posix()
+            identity = file if label or len(inner) == 1 else f"{FOLDER_PERSON}{'/'.join(inner[:-1])}"
+            yield Item(file, label, root.name, generator, (identity,))
 
 
 def _ffpp(root: Path) -> Iterator[Item]:
@@ -145,15 +151,19 @@ def _ffpp_splits(root: Path) -> dict[str, str]:
 
 
 def _celebdf(root: Path) -> Iterator[Item]:
-    """`Celeb-real/id0_0000.mp4`, `Celeb-synthesis/id0_id1_0000.mp4`, `YouTube-real/00000.mp4`.
+    """`Celeb-real/id0_0000.mp4`, `Celeb-synthesis/id0_id1_0000.mp4`, `YouTube-real/00000.mp4`; as frames, folders of these names.
 
     The official test list is not used: it shares people with the rest, and splits here are by person.
     """
     for folder, label in (("Celeb-real", 0), ("YouTube-real", 0), ("Celeb-synthesis", 1)):
         for path in _media(root / folder):
-            people = tuple(part for part in path.stem.split("_") if part.startswith("id"))
-            identities = people or (f"youtube:{path.stem}",)
+            name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.parent.name
+            identities = _celebrities(name) or _celebrities(path.stem) or (f"youtube:{name}",)
             yield Item(path.relative_to(root).as_posix(), label, "celebdf", "celeb_synthesis" if label else "", identities)
+
+
+def _celebrities(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.split("_") if part.startswith("id"))
 
 
 def _dfdc(root: Path) -> Iterator[Item]:

@@ -10,8 +10,8 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from detect_core.faces.detect import FaceDetector
 
 from .errors import DataError
 from .face_pack import PACK_MARGIN
+from .layout_notes import notes_on
 from .layouts import REALS_ONLY, Item, Layout, read_layout, recognise
 from .near_duplicates import near_pairs, perceptual_hash
 from .simulators.face_swap import CANONICAL
@@ -48,6 +49,8 @@ class BuildOptions:
     """Pictures are aligned face crops already: no face is looked for."""
     resplit: bool = False
     """Forget the splits that the data set gives."""
+    by_file: bool = False
+    """Folders below `real` are collections, not people: nothing ties files but near-duplicates."""
     drop_unusable: bool = False
     """Leave out files that are broken or show no face, and say so, instead of refusing."""
     drop_leaks: bool = False
@@ -69,7 +72,12 @@ def build_manifest(
     base, items = read_layout(root, layout)
     say(f"{len(items)} files in layout {layout}")
     if options.resplit:
-        items = [Item(i.file, i.label, i.source, i.generator, i.identities) for i in items]
+        items = [replace(item, split="") for item in items]
+    if options.by_file and layout in ("splits", "two_folders"):
+        items = [replace(item, identities=(item.file,)) for item in items]
+    notes = notes_on(layout, items)
+    for note in notes:  # told before anything is refused: a note may be the reason
+        say(note)
     looked = [_look(base, item, options, detector, say) for item in items]
     bad = [(item.file, found) for item, found in zip(items, looked, strict=True) if isinstance(found, str)]
     if bad and not options.drop_unusable:
@@ -78,16 +86,12 @@ def build_manifest(
     pairs = [(item, found) for item, found in zip(items, looked, strict=True) if not isinstance(found, str)]
     if not pairs:
         raise DataError(f"{base}: no file can be used, first {bad[0][0]}: {bad[0][1]}")
-    hashed = [i for i, (_, found) in enumerate(pairs) if found["phash"]]
-    near = [(hashed[i], hashed[j]) for i, j in near_pairs([int(pairs[i][1]["phash"], 16) for i in hashed])]
-    near += _equal_files([found["sha256"] for _, found in pairs])
+    near = near_in([found for _, found in pairs])
     labels = (0,) if layout == REALS_ONLY else (0, 1)
     placed = assign([item for item, _ in pairs], near, seed=options.seed, drop_leaks=options.drop_leaks, labels=labels)
-    notes = []
     if placed.filled:
         notes.append(f"{placed.filled} files lie outside the splits that the data set gives and were placed beside them")
-    for note in notes:
-        say(note)
+        say(notes[-1])
     found_of = {item.file: found for item, found in pairs}
     rows = [_row(item, group, found_of[item.file]) for item, group in zip(placed.items, placed.groups, strict=True)]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -201,6 +205,13 @@ def _row(item: Item, group: str, found: dict[str, Any]) -> dict[str, Any]:
         "kind": item.kind,
         **found,
     }
+
+
+def near_in(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Index pairs of near-duplicate pictures and of equal files, by the columns `phash` and `sha256`."""
+    hashed = [i for i, row in enumerate(rows) if row["phash"]]
+    near = [(hashed[i], hashed[j]) for i, j in near_pairs([int(rows[i]["phash"], 16) for i in hashed])]
+    return near + _equal_files([row["sha256"] for row in rows])
 
 
 def _equal_files(hashes: Sequence[str]) -> list[tuple[int, int]]:

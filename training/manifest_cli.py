@@ -24,12 +24,16 @@ def build(
     ] = "",
     whole: Annotated[bool, typer.Option(help="Take pictures whole (aligned face crops, or no faces at all): look for no face.")] = False,
     resplit: Annotated[bool, typer.Option(help="Forget the splits that the data set gives.")] = False,
+    by_file: Annotated[bool, typer.Option(help="Folders below real/ are collections, not people: split by file.")] = False,
     drop_unusable: Annotated[bool, typer.Option(help="Leave out broken and faceless files, and record them.")] = False,
     drop_leaks: Annotated[bool, typer.Option(help="Leave out training files that share something with held-out ones.")] = False,
     num_frames: Annotated[int, typer.Option(help="Faces taken from each video.")] = 16,
     seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
 ) -> None:
-    """Look at every file, split by person and video, check for near-duplicates, write the manifest."""
+    """Look at every file, split by person and video, check for near-duplicates, write the manifest.
+
+    Layouts splits and two_folders take folders below real/ as people; without any, files are split by file.
+    """
     from typing import cast, get_args
 
     from .errors import ConfigError
@@ -43,6 +47,7 @@ def build(
         layout=cast("Layout", layout) if layout else None,
         whole=whole,
         resplit=resplit,
+        by_file=by_file,
         drop_unusable=drop_unusable,
         drop_leaks=drop_leaks,
         seed=seed,
@@ -59,30 +64,34 @@ def check(
     probe: Annotated[bool, typer.Option(help="Also try to tell the label from the files alone (stills).")] = False,
 ) -> None:
     """Verify a manifest's seal and show what it holds and what was left out."""
-    from .manifest import read_summary
+    from .manifest import near_in, read_summary
 
     summary = read_summary(manifest)
+    with manifest.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
     table = Table("split and label", "files")
     for name, count in summary["counts"].items():
         table.add_row(name, str(count))
     console.print(table)
-    console.print(f"layout {summary['layout']}, {summary['near_duplicates']} near-duplicate pairs, all on one side")
+    pairs = near_in(rows)
+    across = sum(rows[i]["split"] != rows[j]["split"] for i, j in pairs)
+    sides = f"{across} of them across splits: build the manifest again" if across else "all on one side"
+    console.print(f"layout {summary['layout']}, {len(pairs)} near-duplicate pairs, {sides}")
     for note in summary.get("notes", ()):  # older manifests have none
         console.print(note, highlight=False)
     for left in summary["left_out"]:
         console.print(f"left out {left['file']}: {left['why']}", highlight=False)
     if probe:
-        value = _file_probe(manifest, Path(summary["root"]))
+        value = _file_probe(rows, Path(summary["root"]))
         from .probes import MAX_FILE_AUC
 
         verdict = "fine" if value <= MAX_FILE_AUC else "a detector can learn the files instead of the faces: re-encode both classes alike"
         console.print(f"label told from file size, suffix and quality with AUC {value:.3f} (at most {MAX_FILE_AUC}): {verdict}")
 
 
-def _file_probe(manifest: Path, root: Path) -> float:
+def _file_probe(rows: list[dict[str, str]], root: Path) -> float:
     from .probes import file_features, probe_auc
 
-    with manifest.open(newline="") as handle:
-        stills = [row for row in csv.DictReader(handle) if row["kind"] == "still"]
+    stills = [row for row in rows if row["kind"] == "still"]
     features = file_features([root / row["file"] for row in stills])
     return probe_auc(features, [int(row["label"] == "fake") for row in stills], [row["group"] for row in stills])

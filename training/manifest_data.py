@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import DataError
 from .face_pack import FacePack, concatenate
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from detect_core.faces.detect import FaceDetector
 
 Say = Callable[[str], None]
+_SPLITTING: Final = "2"
+"""Part of the name of a manifest in the cache: raise it when the splits of a folder change."""
 
 
 def gather(*, faces: Path | None, videos: Path | None, data: Path | None, cache: Path | None, say: Say) -> Material:
@@ -49,7 +51,7 @@ def manifest_of(data: Path, cache: Path, say: Say) -> Path:
     if not data.is_dir():
         raise DataError(f"tried to read {data}: no such file or folder; give a manifest or the folder of a data set")
     listing = "\n".join(f"{p.relative_to(data)} {p.stat().st_size}" for p in sorted(data.rglob("*")) if p.is_file())
-    out = cache / f"manifest-{hashlib.sha256(f'{data.resolve()} {listing}'.encode()).hexdigest()[:16]}.csv"
+    out = cache / f"manifest-{hashlib.sha256(f'{_SPLITTING} {data.resolve()} {listing}'.encode()).hexdigest()[:16]}.csv"
     if not out.is_file():
         summary = build_manifest(data, out, options=BuildOptions(), detector=new_detector(), say=say)
         say(f"{summary['rows']} rows: {summary['counts']}; manifest {out}")

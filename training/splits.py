@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,7 +36,8 @@ def assign(
 
     Splits that the data set gives are kept and checked; items without one join the split of what they are connected with.
     Otherwise connected items (same identity, near-duplicates) go to one split; where nearly everything is connected, as in
-    Celeb-DF where everyone is swapped with everyone, identities are split and items of two splits left out, and said so.
+    Celeb-DF where everyone is swapped with everyone, identities are split; items of two splits and the training side of
+    near-duplicates are left out, and said so.
 
     Args:
         items: to be placed.
@@ -99,7 +100,7 @@ def _placed(items: Sequence[Item], near: Sequence[tuple[int, int]], seed: int) -
     largest = Counter(roots).most_common(1)[0][1]
     mixed = any(len(item.identities) > 1 for item in items)
     if mixed and largest > _ONE_LUMP * len(items) and len(items) > 3:
-        return _by_identity(items, seed)
+        return _by_identity(items, near, seed)
     return _by_component(items, roots, seed)
 
 
@@ -146,48 +147,65 @@ def _by_component(items: Sequence[Item], roots: Sequence[str], seed: int) -> Ass
     return Assigned(placed, tuple(roots), ())
 
 
-def _by_identity(items: Sequence[Item], seed: int) -> Assigned:
+def _by_identity(items: Sequence[Item], near: Sequence[tuple[int, int]], seed: int) -> Assigned:
     people = sorted({identity for item in items for identity in item.identities}, key=lambda name: _hash(f"{seed} {name}"))
     bounds = {"test": SHARES["test"], "valid": SHARES["test"] + SHARES["valid"], "train": 1.0}
     split_of = {name: next(s for s, b in bounds.items() if (i + 0.5) / len(people) < b) for i, name in enumerate(people)}
-    placed, groups, unused = [], [], []
-    for item in items:
+    placed, kept, unused = [], [], []
+    for i, item in enumerate(items):
         splits = sorted({split_of[name] for name in item.identities})
         if len(splits) > 1:
             unused.append((item.file, f"shows people of {' and '.join(splits)}"))
         else:
             placed.append(replace(item, split=splits[0]))
-            groups.append("+".join(item.identities))
-    return Assigned(tuple(placed), tuple(groups), tuple(unused))
+            kept.append(i)
+    out = _without_leaks(placed, ["+".join(item.identities) for item in placed], _leaks(placed, _among(kept, near)))
+    return replace(out, unused=(*out.unused, *unused))
 
 
 def _checked(items: Sequence[Item], near: Sequence[tuple[int, int]], *, drop_leaks: bool) -> Assigned:
-    held_out: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        for identity in item.identities:
-            held_out[identity].add(item.split)
-    leaks: dict[int, str] = {}
-    for i, item in enumerate(items):
-        shared = [name for name in item.identities if len(held_out[name]) > 1]
-        if shared:
-            leaks[i] = f"identity {shared[0]} stands in {' and '.join(sorted(held_out[shared[0]]))}"
-    for i, j in near:
-        if items[i].split != items[j].split:
-            text = f"nearly the same picture as {items[j].file} ({items[j].split})"
-            leaks.setdefault(i, text)
-            leaks.setdefault(j, f"nearly the same picture as {items[i].file} ({items[i].split})")
+    leaks = _leaks(items, near)
     if leaks and not drop_leaks:
-        first = next(iter(leaks))
+        first = min(leaks)
+        why = next(iter(leaks[first].values()))
         raise LeakError(
-            f"the given splits leak: {len(leaks)} files, first {items[first].file} ({items[first].split}): {leaks[first]}; "
+            f"the given splits leak: {len(leaks)} files, first {items[first].file} ({items[first].split}): {why}; "
             "build with --drop-leaks to leave the training side out, or with --resplit to split again"
         )
-    dropped = {i for i in leaks if items[i].split == "train" or (items[i].split == "valid" and "test" in leaks[i])}
+    return _without_leaks(items, [item.identities[0] for item in items], leaks)
+
+
+def _leaks(items: Sequence[Item], near: Sequence[tuple[int, int]]) -> dict[int, dict[str, str]]:
+    """Item -> other split that shares a person or a picture with it -> what they share."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        for identity in item.identities:
+            seen[identity].add(item.split)
+    leaks: dict[int, dict[str, str]] = defaultdict(dict)
+    for i, item in enumerate(items):
+        for name in item.identities:
+            for split in seen[name] - {item.split}:
+                leaks[i].setdefault(split, f"identity {name} stands in {' and '.join(sorted(seen[name]))}")
+    for pair in near:
+        for i, j in (pair, pair[::-1]):
+            if items[i].split != items[j].split:
+                leaks[i].setdefault(items[j].split, f"nearly the same picture as {items[j].file} ({items[j].split})")
+    return leaks
+
+
+def _without_leaks(items: Sequence[Item], groups: Sequence[str], leaks: Mapping[int, Mapping[str, str]]) -> Assigned:
+    """Of what two splits share, only the one that is further from training stays."""
+    order = list(SHARES)
+    dropped = {}
+    for i, others in leaks.items():
+        furthest = max(others, key=order.index)
+        if order.index(items[i].split) < order.index(furthest):
+            dropped[i] = others[furthest]
     kept = [i for i in range(len(items)) if i not in dropped]
     return Assigned(
         tuple(items[i] for i in kept),
-        tuple(items[i].identities[0] for i in kept),
-        tuple((items[i].file, leaks[i]) for i in sorted(dropped)),
+        tuple(groups[i] for i in kept),
+        tuple((items[i].file, dropped[i]) for i in sorted(dropped)),
     )
 
 

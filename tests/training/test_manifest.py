@@ -1,6 +1,8 @@
-"""Manifests: every published layout is read with the right polarity, nobody stands on two sides, nothing vanishes silently."""
+"""Manifests: nobody stands on two sides, nothing vanishes silently."""
 
+import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 
@@ -16,7 +18,6 @@ from detect_core.faces.detect import FoundFace
 from training import cli, manifest_data
 from training.errors import DataError, LeakError
 from training.face_pack import build_pack, concatenate
-from training.layouts import read_layout, recognise
 from training.manifest import BuildOptions, build_manifest, read_summary
 from training.manifest_data import gather, manifest_of, read_manifest
 from training.material import Material
@@ -41,13 +42,6 @@ class MiddleFace:
         return FoundFace(np.array([0.19, 0.19, 0.81, 0.81], np.float32) * side, POINTS * side, 0.99)
 
 
-def touch(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-
-
 def draw(path, rng):
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), drawn_face(rng))
@@ -63,79 +57,6 @@ def two_folders(root, count=20, *, seed=0):
 
 def build(root, out, detector=None, **options):
     return build_manifest(root, out, options=BuildOptions(**options), detector=detector or MiddleFace())
-
-
-def by_file(root):
-    layout = recognise(root)
-    return layout, {item.file: item for item in read_layout(root, layout)[1]}
-
-
-def test_split_folders_are_read_by_name_and_never_by_alphabet(tmp_path):
-    touch(tmp_path, *[f"{split}/{label}/{split}{label}.jpg" for split in ("train", "valid", "test") for label in ("fake", "real")])
-    layout, items = by_file(tmp_path)
-    assert layout == "splits"
-    assert {(i.file.split("/")[1], i.label) for i in items.values()} == {("fake", 1), ("real", 0)}
-    assert {i.split for i in items.values()} == {"train", "valid", "test"}
-
-
-def test_an_outer_folder_and_deeper_generators_are_seen(tmp_path):
-    touch(tmp_path, "data/real/a.png", "data/fake/stylegan/b.png", "data/fake/c.png")
-    layout, items = by_file(tmp_path)
-    assert layout == "two_folders"
-    assert {i.file: i.generator for i in items.values()} == {"real/a.png": "", "fake/stylegan/b.png": "stylegan", "fake/c.png": "unnamed"}
-
-
-def test_faceforensics_ties_both_people_of_a_swap(tmp_path):
-    touch(
-        tmp_path,
-        "original_sequences/youtube/c23/videos/000.mp4",
-        "manipulated_sequences/Deepfakes/c23/videos/000_003.mp4",
-        "manipulated_sequences/NeuralTextures/c23/videos/003_000.mp4",
-        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABC.mp4",
-    )
-    (tmp_path / "splits").mkdir()
-    for name, pairs in (("train", [["000", "003"]]), ("val", []), ("test", [])):
-        (tmp_path / "splits" / f"{name}.json").write_text(json.dumps(pairs))
-    layout, items = by_file(tmp_path)
-    assert layout == "ffpp"
-    swap = items["manipulated_sequences/Deepfakes/c23/videos/000_003.mp4"]
-    assert (swap.label, swap.generator, swap.identities, swap.split) == (1, "Deepfakes", ("ff:000", "ff:003"), "train")
-    assert items["manipulated_sequences/DeepFakeDetection/c23/videos/01_02__walking__ABC.mp4"].identities == ("dfd:01", "dfd:02")
-    assert items["original_sequences/youtube/c23/videos/000.mp4"].label == 0
-
-
-def test_celebdf_and_dfdc_name_their_people_and_originals(tmp_path):
-    touch(tmp_path / "c", "Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id16_0000.mp4", "YouTube-real/00007.mp4")
-    layout, items = by_file(tmp_path / "c")
-    assert layout == "celebdf"
-    assert items["Celeb-synthesis/id0_id16_0000.mp4"].identities == ("id0", "id16")
-    assert items["YouTube-real/00007.mp4"].label == 0
-    touch(tmp_path / "d", "part_0/a.mp4", "part_0/b.mp4")
-    facts = {"a.mp4": {"label": "FAKE", "split": "train", "original": "b.mp4"}, "b.mp4": {"label": "REAL", "split": "train"}}
-    (tmp_path / "d" / "part_0" / "metadata.json").write_text(json.dumps(facts))
-    layout, items = by_file(tmp_path / "d")
-    assert layout == "dfdc"
-    assert items["part_0/a.mp4"].identities == items["part_0/b.mp4"].identities == ("dfdc:b.mp4",)
-    facts["gone.mp4"] = {"label": "REAL"}
-    (tmp_path / "d" / "part_0" / "metadata.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match=r"gone\.mp4, which is not there"):
-        read_layout(tmp_path / "d", "dfdc")
-
-
-def test_what_cannot_be_read_is_said_with_its_place(tmp_path):
-    with pytest.raises(DataError, match="no such folder"):
-        recognise(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no picture and no video"):
-        recognise(tmp_path)
-    touch(tmp_path, "stuff/a.jpg", "more/b.jpg")
-    with pytest.raises(DataError, match="no known layout"):
-        recognise(tmp_path)
-    touch(tmp_path / "x", "real/a.jpg", "fake/note.txt")
-    with pytest.raises(DataError, match="none of them fake"):
-        read_layout(tmp_path / "x", "two_folders")
-    touch(tmp_path / "y", "real/a.jpg", "fake/b.jpg", "maybe/c.jpg")
-    with pytest.raises(DataError, match="cannot tell whether it holds real or fake"):
-        read_layout(tmp_path / "y", "two_folders")
 
 
 def test_files_outside_the_given_splits_are_placed_by_people_and_counted(tmp_path):
@@ -276,6 +197,48 @@ def test_near_duplicates_end_up_on_one_side(tmp_path):
     assert summary["near_duplicates"] >= 8
     split_of = {row.file: row.split for row in read_manifest(tmp_path / "m.csv").rows}
     assert all(split_of[f"real/real{i}.png"] == split_of[f"fake/copy{i}.png"] for i in range(8))
+
+
+def test_folders_of_the_real_side_are_people_unless_said_otherwise(tmp_path):
+    root = two_folders(tmp_path / "set")
+    summary = build(root, tmp_path / "m.csv")
+    assert "split by file" in summary["notes"][0]
+    for i, path in enumerate(sorted((root / "real").iterdir())):
+        (root / "real" / f"p{i % 10}").mkdir(exist_ok=True)
+        path.rename(root / "real" / f"p{i % 10}" / path.name)
+    summary = build(root, tmp_path / "m.csv")
+    assert "real files lie in 10 folders, each is taken as one person" in summary["notes"][0]
+    sides = {}
+    for row in read_manifest(tmp_path / "m.csv").rows:
+        if not row.label:
+            sides.setdefault(row.file.split("/")[1], set()).add(row.split)
+    assert len(sides) == 10
+    assert all(len(splits) == 1 for splits in sides.values())
+    summary = build(root, tmp_path / "m.csv", by_file=True)
+    assert "split by file" in summary["notes"][0]
+
+
+def test_the_check_looks_at_the_pairs_itself(tmp_path):
+    root = two_folders(tmp_path / "set")
+    cv2.imwrite(str(root / "fake" / "copy.png"), cv2.GaussianBlur(cv2.imread(str(root / "real" / "real0.png")), (3, 3), 0))
+    out = tmp_path / "m.csv"
+    build(root, out)
+    said = CliRunner().invoke(cli.app, ["manifest", "check", str(out)], env={"COLUMNS": "200"}).output
+    assert "1 near-duplicate pairs, all on one side" in said
+    # Given a manifest of an earlier version, which left such a pair on two sides.
+    with out.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    copy = next(row for row in rows if row["file"].endswith("copy.png"))
+    copy["split"] = "test" if copy["split"] == "train" else "train"
+    with out.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    sealed = json.loads(out.with_suffix(".summary.json").read_text())
+    sealed["sha256"] = hashlib.sha256(out.read_bytes()).hexdigest()
+    out.with_suffix(".summary.json").write_text(json.dumps(sealed))
+    said = CliRunner().invoke(cli.app, ["manifest", "check", str(out)], env={"COLUMNS": "200"}).output
+    assert "1 of them across splits" in said
 
 
 def test_broken_and_faceless_files_stop_the_build_or_are_recorded(tmp_path):

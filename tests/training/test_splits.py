@@ -69,3 +69,37 @@ def test_a_class_that_splitting_lost_is_named():
     items = [Item("r", 0, "s", "", ("a",)), Item("f", 1, "s", "g", ("b",))]
     with pytest.raises(DataError, match="after splitting there is no"):
         assign(items, [])
+
+
+def swapped_with_everyone(count=40):
+    items = [Item(f"r{i}", 0, "s", "", (f"p{i}",)) for i in range(count)]
+    return items + [Item(f"f{i}-{j}", 1, "s", "g", (f"p{i}", f"p{j}")) for i in range(count) for j in range(count) if i != j]
+
+
+def test_near_duplicates_of_two_people_do_not_stand_in_two_splits():
+    # Given people who are split one by one, and a picture of one that is also there under the name of another.
+    items = swapped_with_everyone()
+    split_of = {item.file: item.split for item in assign(items, []).items}
+    train, test, valid = (next(i for i in range(40) if split_of[f"r{i}"] == split) for split in ("train", "test", "valid"))
+    placed = assign(items, [(train, test), (valid, test)])
+    kept = {item.file for item in placed.items}
+    assert f"r{test}" in kept
+    assert not {f"r{train}", f"r{valid}"} & kept
+    assert (f"r{train}", f"nearly the same picture as r{test} (test)") in placed.unused
+
+
+def test_of_what_three_splits_share_only_the_test_side_stays():
+    items = [
+        Item(f"{s}{k}{i}", k, "d", "g" if k else "", (f"{s}{k}{i}",), s) for s in ("train", "valid", "test") for k in (0, 1) for i in (0, 1)
+    ]
+    train, valid, test = 0, 4, 8
+    # The validation file shares something with training first, and only then with the test split.
+    placed = assign(items, [(train, valid), (valid, test)], drop_leaks=True)
+    assert dict(placed.unused) == {
+        "train00": "nearly the same picture as valid00 (valid)",
+        "valid00": "nearly the same picture as test00 (test)",
+    }
+    # A file name that says test does not make a validation file leak into the test split.
+    items[train] = Item("latest.png", 0, "d", "", ("train00",), "train")
+    placed = assign(items, [(train, valid)], drop_leaks=True)
+    assert [file for file, _ in placed.unused] == ["latest.png"]
