@@ -170,7 +170,7 @@ def _pack_and_front(context: Context) -> tuple[FacePack, nn.Module | None]:
     s: ClassifySettings = context.settings
     front = None
     if s.through_autogan or s.fakes == "reconstruction":
-        config = AutoGanConfig(upsampler=s.upsampler, num_blocks=s.num_blocks, ngf=s.autogan_ngf, steps=s.autogan_steps, seed=s.seed)  # type: ignore[arg-type]
+        config = AutoGanConfig(upsampler=s.upsampler, num_blocks=s.num_blocks, ngf=s.autogan_ngf, steps=s.autogan_steps, seed=s.seed)
         front = train_autogan(context.material.reals("train"), config, context.run_dir / "autogan", on_log=context.on_log)[0]
     if s.fakes == "dataset":
         return context.material.faces, front

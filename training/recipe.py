@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import CheckpointError, ConfigError, DivergedError, OutOfMemoryError
 from .face_pack import FacePack
@@ -59,7 +59,7 @@ class Recipe:
         """The preset's settings with `key=value` overrides.
 
         Raises:
-            ConfigError: unknown preset, unknown key or a value of the wrong type.
+            ConfigError: unknown preset, unknown key, a value of the wrong type, or one that is none of the known ones.
         """
         if preset not in self.presets:
             raise ConfigError(f"recipe {self.name} has no preset {preset!r}; it has {', '.join(self.presets)}")
@@ -71,6 +71,8 @@ class Recipe:
             if not separator or key not in hints:
                 raise ConfigError(f"recipe {self.name}: {item!r} is not key=value with one of the keys {', '.join(hints)}")
             changes[key] = _parsed(text, getattr(settings, key), key)
+            if get_origin(hints[key]) is Literal and changes[key] not in get_args(hints[key]):
+                raise ConfigError(f"setting {key}: {changes[key]!r} is not known; give one of {', '.join(map(repr, get_args(hints[key])))}")
         return dataclasses.replace(settings, **changes)
 
 

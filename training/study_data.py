@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from detect_core.nets.autogan import Upsampler
+
 from .augment import AugmentConfig, augment_pairs, degrade_as_ffpp
 from .device import Placed
 from .errors import DataError
@@ -43,7 +45,7 @@ class ClassifySettings:
     """The data's own fakes, or reconstructions of the reals by an autoencoder."""
     through_autogan: bool = False
     """Pass both classes through an autoencoder first (the AutoGAN study's claim)."""
-    upsampler: str = "nearest"
+    upsampler: Upsampler = "nearest"
     num_blocks: int = 1
     autogan_steps: int = 900
     autogan_ngf: int = 16

@@ -73,6 +73,30 @@ def test_settings_are_read_by_type_and_wrong_ones_refused():
         get_recipe("nope")
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "known"),
+    [
+        ("cnn5", "trained=Head", "'all', 'head'"),
+        ("cnn5", "optimiser=foo", "'adamw', 'adam', 'nadam', 'sgd'"),
+        ("cnn5", "rates=cosin", "'cosine', 'constant'"),
+        ("autogan_reconstruct", "upsampler=Nearest", "'nearest', 'bilinear'"),
+        ("autogan_spectrum", "upsampler=Nearest", "'nearest', 'bilinear'"),
+        ("dcgan_baseline", "size_px=48", "32, 64"),
+    ],
+)
+def test_a_setting_with_known_values_takes_no_other(name, wrong, known):
+    with pytest.raises(ConfigError, match=f"is not known; give one of {known}"):
+        get_recipe(name).settings("smoke", [wrong])
+
+
+def test_stages_without_their_own_steps_and_rates_are_refused_before_the_first_one():
+    recipe = get_recipe("blend")
+    with pytest.raises(ConfigError, match="got 2, 1 and 1 of them; give all three the same length"):
+        recipe.settings("smoke", ["sizes_px=[128, 160]"])
+    with pytest.raises(ConfigError, match="one stage for each"):
+        recipe.settings("smoke", ["sizes_px=[]", "steps=[]", "learning_rates=[]"])
+
+
 def test_a_study_without_one_class_says_so(labelled, tmp_path):
     recipe = get_recipe("cnn5")
     reals = Material(labelled.faces.where(label=0), "reals only")

@@ -15,6 +15,7 @@ from detect_core.nets import build_net
 from ..augment import AugmentConfig
 from ..autogan_bank import default_bank, train_bank
 from ..bundle_card import card
+from ..errors import ConfigError
 from ..loop import Batch, LoopConfig, step_generator, train_supervised
 from ..metrics import auc
 from ..pairs import PairConfig, PairSource
@@ -47,6 +48,13 @@ class Settings:
     """Folder of a bundle of this net to start from."""
     seed: int = 0
     bf16: bool = True
+
+    def __post_init__(self) -> None:
+        if not len(self.sizes_px) == len(self.steps) == len(self.learning_rates) > 0:
+            raise ConfigError(
+                f"blend trains one stage for each of sizes_px, steps and learning_rates, got {len(self.sizes_px)}, {len(self.steps)} and "
+                f"{len(self.learning_rates)} of them; give all three the same length (--set sizes_px=... --set steps=...)"
+            )
 
 
 def simulators(autoencoders: list[nn.Module]) -> list[tuple[Simulator, float]]:
