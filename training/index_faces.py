@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, LeakError
 from .face_pack import FacePack, FaceRow, build_pack, cut_square
+from .pictures import UNREADABLE, read_picture
 
 _POINTS: Final = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _NEEDED: Final = ("file", "source", "label", "generator", "group", "split", "face_px_original", "x1", "y1", "x2", "y2")
@@ -54,10 +54,10 @@ def read_rows(
             raise LeakError(f"{origin}: group {row.group} stands in {split_of_group[row.group]} and {row.split}; keep a group together")
         if not keep(row):
             continue
-        image = cv2.imread(str(root / row.file), cv2.IMREAD_COLOR_RGB)
+        image = read_picture(root / row.file)
         if image is None:
-            raise DataError(f"{root / row.file}: not a readable image; restore the file or take its row out of {origin.name}")
-        crop, points = cut_square(np.asarray(image, np.uint8), box, points)
+            raise DataError(f"{root / row.file}: {UNREADABLE}; restore the file or take its row out of {origin.name}")
+        crop, points = cut_square(image, box, points)
         crops.append(crop)
         landmarks.append(points)
         rows.append(row)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +25,7 @@ from .face_pack import PACK_MARGIN
 from .layout_notes import notes_on
 from .layouts import REALS_ONLY, Item, Layout, read_layout, recognise
 from .near_duplicates import near_pairs, perceptual_hash
+from .pictures import UNREADABLE, read_picture
 from .simulators.face_swap import CANONICAL
 from .splits import assign
 from .video_faces import WIDE, cut_tracks
@@ -75,7 +75,7 @@ def build_manifest(
         items = [replace(item, split="") for item in items]
     if options.by_file and layout in ("splits", "two_folders"):
         items = [replace(item, identities=(item.file,)) for item in items]
-    notes = notes_on(layout, items)
+    notes = notes_on(base, layout, items)
     for note in notes:  # told before anything is refused: a note may be the reason
         say(note)
     looked = [_look(base, item, options, detector, say) for item in items]
@@ -158,10 +158,9 @@ def _look(base: Path, item: Item, options: BuildOptions, detector: FaceDetector 
             return str(err)
         say(f"looked at {item.file}")
         return found if tracks else "no face that can be followed was found"
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        return "not a readable picture"
-    pixels = np.asarray(image, np.uint8)
+    pixels = read_picture(path)
+    if pixels is None:
+        return UNREADABLE
     found["phash"] = f"{perceptual_hash(pixels):016x}"
     place = _whole_picture(pixels) if options.whole or detector is None else _largest_face(pixels, detector)
     return "no face was found" if place is None else {**found, **place}

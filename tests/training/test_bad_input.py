@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from test_material import rows, write_index
-from training_faces import make_pack
+from training_faces import make_pack, torn_jpeg
 
 from builders import flat_pictures, write_clip
 from training import cli
@@ -58,7 +58,14 @@ def lines_of(folder):
 def test_a_broken_picture(asked, faces):
     (faces / "3.png").write_bytes(b"torn")
     said = train(asked, faces)
-    assert "3.png: not a readable image" in said
+    assert "3.png: not a readable picture" in said
+    assert "restore the file or take its row out of index.csv" in said
+
+
+def test_a_picture_that_is_cut_short(asked, faces):
+    (faces / "3.png").write_bytes(torn_jpeg())
+    said = train(asked, faces)
+    assert "3.png: not a readable picture, or cut short" in said
     assert "restore the file or take its row out of index.csv" in said
 
 

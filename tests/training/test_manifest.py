@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_faces import POINTS, drawn_face, make_pack
+from training_faces import POINTS, drawn_face, make_pack, torn_jpeg
 from typer.testing import CliRunner
 
 from builders import astronaut_pictures, flat_pictures, write_clip
@@ -252,8 +252,27 @@ def test_broken_and_faceless_files_stop_the_build_or_are_recorded(tmp_path):
     assert summary["rows"] == 40
     assert {(left["file"], left["why"]) for left in summary["left_out"]} == {
         ("fake/flat.png", "no face was found"),
-        ("real/torn.png", "not a readable picture"),
+        ("real/torn.png", "not a readable picture, or cut short"),
     }
+
+
+def test_a_picture_that_is_cut_short_is_left_out_and_never_read_as_half_grey(tmp_path):
+    root = two_folders(tmp_path / "set")
+    (root / "fake" / "torn.jpg").write_bytes(torn_jpeg())
+    summary = build(root, tmp_path / "m.csv", drop_unusable=True)
+    assert [left["file"] for left in summary["left_out"]] == ["fake/torn.jpg"]
+    assert cv2.imread(str(root / "fake" / "torn.jpg")) is not None  # what reading it by name would have given
+
+
+def test_files_that_are_not_read_are_counted(tmp_path):
+    root = tmp_path / "set"
+    for seed, split in enumerate(("train", "valid", "test", "dev")):
+        two_folders(root / split, 1, seed=seed)
+    for name in ("train/real/a.tiff", "train/real/b.tiff", "test/fake/c.wmv", "README", ".hidden"):
+        (root / name).write_bytes(b"x")
+    summary = build(root, tmp_path / "m.csv")
+    assert "not read, pictures and videos where layout splits has none: 2 in dev/" in summary["notes"]
+    assert "not read, no known picture or video: 2 .tiff, 1 without a suffix, 1 .wmv" in summary["notes"]
 
 
 def test_a_manifest_that_lost_rows_or_whose_files_changed_is_refused(tmp_path):

@@ -21,6 +21,12 @@ def drawn_face(rng, side=150):
     return np.clip(background.astype(int) + noise, 0, 255).astype(np.uint8)
 
 
+def torn_jpeg() -> bytes:
+    """The first third of a JPEG: as a file OpenCV reads it, and draws the rest grey."""
+    data = cv2.imencode(".jpg", drawn_face(np.random.default_rng(7)))[1].tobytes()
+    return data[: len(data) // 3]
+
+
 def make_pack(count, *, seed=0, split="train", kind="still", label=0, first_group=0) -> FacePack:
     rng = np.random.default_rng(seed)
     crops, landmarks, rows = [], [], []
