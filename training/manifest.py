@@ -36,7 +36,6 @@ COLUMNS: Final = (
     *(f"{point}_{axis}" for point in POINTS for axis in "xy"), "kind", "sha256", "phash",
 )  # fmt: skip
 _MIN_FACE_PX: Final = 24
-_PROBED_FRAMES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ def _look(base: Path, item: Item, options: BuildOptions, detector: FaceDetector 
         from detect_core.options import ScreeningOptions
 
         try:
-            tracks = cut_tracks(path, {"wide": WIDE}, detector=detector, options=ScreeningOptions(num_frames=_PROBED_FRAMES))
+            tracks = cut_tracks(path, {"wide": WIDE}, detector=detector, options=ScreeningOptions(num_frames=options.num_frames))
         except DataError as err:
             return str(err)
         say(f"looked at {item.file}")

@@ -59,7 +59,9 @@ def assign(
     counts = Counter((item.split, item.label) for item in out.items)
     missing = [f"{split} {'fake' if label else 'real'}" for split in SHARES for label in labels if not counts[split, label]]
     if missing:
-        raise DataError(f"after splitting there is no {', no '.join(missing)} file; give more people, or another --seed")
+        given = all(item.split for item in items)
+        remedy = "the data set gives these splits, build with --resplit" if given else "give more people, or another --seed"
+        raise DataError(f"after splitting there is no {', no '.join(missing)} file; {remedy}")
     return out
 
 

@@ -367,3 +367,18 @@ def test_video_folders_go_through_the_decoder_and_face_detector_of_screening(tmp
         build(tmp_path / "set", tmp_path / "n.csv", detector)
     summary = build(tmp_path / "set", tmp_path / "n.csv", detector, drop_unusable=True)
     assert [left["file"] for left in summary["left_out"]] == ["test/fake/torn.mp4", "train/real/empty.mp4"]
+
+
+def test_a_video_whose_face_comes_late_is_looked_at_as_the_run_will(tmp_path):
+    # Given faces in the second half only: of four frames two show one, which is too few to follow, of sixteen eight do.
+    rng = np.random.default_rng(0)
+    for split in ("train", "valid", "test"):
+        for label in ("real", "fake"):
+            folder = tmp_path / "set" / split / label
+            folder.mkdir(parents=True)
+            pictures = [drawn_face(rng, 160)] * 20
+            write_clip(folder / f"{split}.mp4", [np.full_like(pictures[0], 90)] * 20 + pictures)
+    summary = build(tmp_path / "set", tmp_path / "m.csv")
+    assert summary["rows"] == 6
+    pack = read_manifest(tmp_path / "m.csv", detector=MiddleFace())
+    assert len(pack) == 6 * 8

@@ -71,6 +71,12 @@ def test_a_class_that_splitting_lost_is_named():
         assign(items, [])
 
 
+def test_a_split_that_the_data_set_does_not_give_is_named_with_the_way_out():
+    items = [Item(f"{s}{k}", k, "d", "g" if k else "", (f"{s}{k}",), s) for s in ("train", "test") for k in (0, 1)]
+    with pytest.raises(DataError, match=r"no valid real, no valid fake file; the data set gives these splits, build with --resplit"):
+        assign(items, [])
+
+
 def swapped_with_everyone(count=40):
     items = [Item(f"r{i}", 0, "s", "", (f"p{i}",)) for i in range(count)]
     return items + [Item(f"f{i}-{j}", 1, "s", "g", (f"p{i}", f"p{j}")) for i in range(count) for j in range(count) if i != j]
