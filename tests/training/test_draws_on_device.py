@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from pretended_gpu import GPU, OnGpu, OnGpuGenerator, PretendedGpu
 from torch import nn
 from training_faces import make_pack
 
+from pretended_gpu import GPU, OnGpu, OnGpuGenerator, PretendedGpu
 from training.augment import AugmentConfig
 from training.codec import simulate_h264, simulate_jpeg
 from training.device import Placed, drawing_on
