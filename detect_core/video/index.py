@@ -101,7 +101,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
             raise DurationTooLongError(
                 f"the video spans more than {limits.duration_seconds:.0f} s or {limits.num_packets} frames; cut it into parts"
             )
-    if not any(not each.is_trimmed for each in seen):
+    if all(each.is_trimmed for each in seen):
         raise UndecodableError(f"the video stream holds {len(seen)} packets and shows none of them; upload the original file")
     return _summarise(
         stream,

@@ -60,8 +60,8 @@ class CrashingLedger(Ledger):
         self.crash.at("after-commit")
         return is_new
 
-    def due_events(self, *, page: int, hold_seconds: float) -> list[OutboxEvent]:
-        events = super().due_events(page=page, hold_seconds=hold_seconds)
+    def due_events(self, **which: Any) -> list[OutboxEvent]:
+        events = super().due_events(**which)
         if events:
             self.crash.at("before-outbox")
         return events
