@@ -133,6 +133,8 @@ def _ffpp(root: Path) -> Iterator[Item]:
     for folder, label in (("original_sequences", 0), ("manipulated_sequences", 1)):
         for path in _media(root / folder):
             inner = path.relative_to(root / folder).parts
+            if inner[1:2] == ("masks",):  # where the faces were changed: no pictures of anybody
+                continue
             name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.parent.name
             people = tuple(f"{'dfd' if '__' in name else 'ff'}:{part}" for part in name.split("__")[0].split("_"))
             split = official.get(people[0].removeprefix("ff:"), "")

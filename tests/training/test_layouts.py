@@ -35,6 +35,17 @@ def test_an_outer_folder_and_deeper_generators_are_seen(tmp_path):
     assert {i.file: i.generator for i in items.values()} == {"real/a.png": "", "fake/stylegan/b.png": "stylegan", "fake/c.png": "unnamed"}
 
 
+def test_masks_of_faceforensics_are_no_fakes(tmp_path):
+    touch(
+        tmp_path,
+        "original_sequences/youtube/c23/videos/000.mp4",
+        "manipulated_sequences/Deepfakes/c23/videos/000_003.mp4",
+        "manipulated_sequences/Deepfakes/masks/videos/000_003.mp4",
+    )
+    _, items = by_file(tmp_path)
+    assert sorted(items) == ["manipulated_sequences/Deepfakes/c23/videos/000_003.mp4", "original_sequences/youtube/c23/videos/000.mp4"]
+
+
 def test_faceforensics_ties_both_people_of_a_swap(tmp_path):
     touch(
         tmp_path,
