@@ -51,18 +51,24 @@ def test_same_video_twice_is_one_job(ledger):
     assert other.ledger_id != first.ledger_id
 
 
-def test_fifty_threads_with_one_id_make_one_job(ledger):
-    barrier, outcomes = threading.Barrier(50), []
+def submitted_at_once(ledger, name, *, times):
+    """One video submitted by many threads that start together."""
+    barrier, outcomes = threading.Barrier(times), []
 
     def send():
         barrier.wait()
-        outcomes.append(ledger.submit(submission("storm")))
+        outcomes.append(ledger.submit(submission(name)))
 
-    threads = [threading.Thread(target=send) for _ in range(50)]
+    threads = [threading.Thread(target=send) for _ in range(times)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return outcomes
+
+
+def test_fifty_threads_with_one_id_make_one_job(ledger):
+    outcomes = submitted_at_once(ledger, "storm", times=50)
     assert len({o.ledger_id for o in outcomes}) == 1
     assert sum(o.created for o in outcomes) == 1
     assert ledger.count_states()["QUEUED"] == 1
@@ -134,17 +140,7 @@ def test_a_job_that_was_requeued_is_not_tried_again_beside_it(ledger):
 
 def test_many_who_submit_a_failed_job_again_at_once_make_one_job(ledger):
     job = failed(ledger, ledger.submit(submission("storm")).ledger_id)
-    barrier, outcomes = threading.Barrier(20), []
-
-    def send():
-        barrier.wait()
-        outcomes.append(ledger.submit(submission("storm")))
-
-    threads = [threading.Thread(target=send) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    outcomes = submitted_at_once(ledger, "storm", times=20)
     assert [o.again_for for o in outcomes if o.created] == [job]
     assert len({o.ledger_id for o in outcomes}) == 1
 
