@@ -19,7 +19,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .device import training_device
+from .device import bf16_where_fast, training_device
 from .errors import DivergedError
 
 
@@ -135,7 +135,7 @@ def train_adversarial(
     discriminator.train()
     for step in range(first, config.steps + 1):
         real = draw(config.batch, generator).to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with bf16_where_fast(device, config.bf16):
             fake = net(real)
             judged = discriminator(fake)
         gan = fn.mse_loss(judged.float(), torch.ones_like(judged, dtype=torch.float32))
@@ -143,7 +143,7 @@ def train_adversarial(
         adam_g.zero_grad(set_to_none=True)
         torch.autograd.backward(gan + config.l1_weight * l1)
         adam_g.step()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with bf16_where_fast(device, config.bf16):
             on_real = discriminator(real).float()
             on_fake = discriminator(pool.exchange(fake.detach().float())).float()
         d_loss = (fn.mse_loss(on_real, torch.ones_like(on_real)) + fn.mse_loss(on_fake, torch.zeros_like(on_fake))) / 2

@@ -17,7 +17,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .device import training_device
+from .device import bf16_where_fast, training_device
 from .errors import DivergedError
 from .face_pack import FacePack
 from .geometry import chance, uniform, view, warp_elastic
@@ -174,7 +174,7 @@ def _decoded(
     nets: dict[str, nn.Module], name: str, warped: Tensor, config: FaceSwapConfig
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
     """Mask, face, composite, side outputs and code of warped faces decoded as identity `name`."""
-    with torch.autocast(warped.device.type, torch.bfloat16, enabled=config.bf16):
+    with bf16_where_fast(warped.device, config.bf16):
         code = nets["encoder"](warped)
         rgb, alpha, sides = nets[name](code)
     rgb, alpha = rgb.float(), alpha.float()
@@ -182,7 +182,7 @@ def _decoded(
 
 
 def _judged(judge: nn.Module, image: Tensor, warped: Tensor, target: float, config: FaceSwapConfig) -> Tensor:
-    with torch.autocast(warped.device.type, torch.bfloat16, enabled=config.bf16):
+    with bf16_where_fast(warped.device, config.bf16):
         score = judge(torch.cat([image, warped], 1))
     return fn.mse_loss(score.float(), torch.full_like(score, target, dtype=torch.float32))
 
@@ -195,7 +195,7 @@ def _mask_loss(alpha: Tensor, share: float, config: FaceSwapConfig) -> Tensor:
 
 def _crossed(nets: dict[str, nn.Module], name: str, code: Tensor, warped: Tensor, config: FaceSwapConfig, share: float) -> Tensor:
     """What the other decoder makes of these codes must pass its discriminator, and come back when cycled."""
-    with torch.autocast(warped.device.type, torch.bfloat16, enabled=config.bf16):
+    with bf16_where_fast(warped.device, config.bf16):
         rgb, alpha, _ = nets[name](code)
     rgb, alpha = rgb.float(), alpha.float()
     swapped = alpha * rgb + (1 - alpha) * warped

@@ -21,7 +21,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .device import drawing_on, training_device
+from .device import bf16_where_fast, drawing_on, training_device
 from .errors import ConfigError, DivergedError
 from .optimisers import at_worst_neighbour, new_optimiser
 from .run_key import described
@@ -251,7 +251,7 @@ def _backward(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.de
 def _loss(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.device) -> Tensor:
     images = batch.images.to(device, memory_format=torch.channels_last)
     labels = batch.labels.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+    with bf16_where_fast(device, config.bf16):
         if batch.masks is None:
             logits, mask_logits = net(images), None
         else:

@@ -77,19 +77,20 @@ class Recipe:
 
 
 def _parsed(text: str, current: Any, key: str) -> Any:
-    """Read `text` as a value of the same type as `current`."""
+    """Read `text`, written as JSON, as a value of the same type as `current`."""
     if isinstance(current, str):
         return text
+    kind = "list" if isinstance(current, tuple) else type(current).__name__
     try:
         value = json.loads(text)
     except json.JSONDecodeError as err:
-        raise ConfigError(f"setting {key}: {text!r} is not a {type(current).__name__}, for example {current!r}") from err
+        raise ConfigError(f"setting {key}: {text!r} is no {kind} as JSON writes it, for example {json.dumps(current)}") from err
     if isinstance(current, tuple) and isinstance(value, list):
         return tuple(value)
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(current):
-        raise ConfigError(f"setting {key}: {text!r} is a {type(value).__name__}, expected {type(current).__name__} such as {current!r}")
+        raise ConfigError(f"setting {key}: {text!r} is a {type(value).__name__}, expected {kind} such as {json.dumps(current)}")
     return value
 
 

@@ -109,7 +109,9 @@ def _detector(name: str, sha256: str, card: Mapping[str, Any], weight: float | N
     known = ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in reals.items())
     fakes = "; ".join(data.get("generators", [])) or data.get("fakes", "")
     share = "" if weight is None else f", weight {weight:.3f}"
-    return f"- **{name}** `{sha256[:12]}`{share}. Reals: {known}. Fakes: {fakes}."
+    settings = card.get("recipe", {}).get("settings", {})
+    terms = f" Its training started from published weights: {settings['init_terms']}." if settings.get("init_terms") else ""
+    return f"- **{name}** `{sha256[:12]}`{share}. Reals: {known}. Fakes: {fakes}.{terms}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

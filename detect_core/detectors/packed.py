@@ -1,4 +1,4 @@
-"""A net rewritten for inference on a CPU: batch norms folded, ReLUs and sums fused into convolutions, weights laid out once.
+"""A net rewritten for inference on a CPU: batch norms folded, ReLUs (ReLU6 too) and sums fused into convolutions, weights laid out once.
 
 Eager PyTorch re-orders a convolution's weights on every call and writes every intermediate map to memory twice. Here
 the traced graph calls oneDNN's fused convolutions directly: what TorchInductor emits, without a compiler at run time.
@@ -18,6 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 _ADDITIONS: Final = (operator.add, operator.iadd, torch.add)
 _RELUS: Final = (torch.relu, torch.nn.functional.relu)
+_POST_OPS: Final[dict[str, list[float]]] = {"none": [], "relu": [], "hardtanh": [0.0, 6.0]}
+"""oneDNN's name of what follows a convolution, with its bounds; ReLU6 is its hard tangent from 0 to 6."""
 
 
 class PackedConv(nn.Module):
@@ -30,19 +32,18 @@ class PackedConv(nn.Module):
         weight = conv.weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._shape, list(input_size))
         self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self.with_relu = False
+        self.post = "none"
 
     def forward(self, x_BCHW: Tensor, added_BCHW: Tensor | None = None) -> Tensor:
-        """The convolution of `x_BCHW`, plus `added_BCHW`, then ReLU when `with_relu`."""
+        """The convolution of `x_BCHW`, plus `added_BCHW`, then what `post` names."""
         padding, stride, dilation, groups = self._shape
         where = (padding, stride, dilation, groups)
         if added_BCHW is None:
-            post = "relu" if self.with_relu else "none"
-            result = torch.ops.mkldnn._convolution_pointwise(x_BCHW, self._weight, self._bias, *where, post, [], "")
+            result = torch.ops.mkldnn._convolution_pointwise(x_BCHW, self._weight, self._bias, *where, self.post, _POST_OPS[self.post], "")
         else:
-            relu = "relu" if self.with_relu else None
+            post = None if self.post == "none" else self.post
             result = torch.ops.mkldnn._convolution_pointwise.binary(
-                x_BCHW, added_BCHW, self._weight, self._bias, *where, "add", 1.0, relu, [], None
+                x_BCHW, added_BCHW, self._weight, self._bias, *where, "add", 1.0, post, _POST_OPS[self.post], None
             )
         return cast("Tensor", result)
 
@@ -54,6 +55,9 @@ def pack(net: nn.Module, example_BCHW: Tensor, *, dtype: torch.dtype) -> nn.Modu
         net: in eval mode, fp32, on the CPU.
         example_BCHW: float input as the net will see it.
         dtype: of weights and activations.
+
+    Raises:
+        RuntimeError: this processor has no layout for weights of `dtype`.
     """
     try:
         graph = torch.fx.symbolic_trace(net)
@@ -91,13 +95,21 @@ def _fold_batch_norms(graph: GraphModule) -> None:
 
 def _fuse_relus(graph: GraphModule) -> None:
     for node in list(graph.graph.nodes):
-        is_relu = isinstance(_module(graph, node), nn.ReLU) or (node.op == "call_function" and node.target in _RELUS)
-        before = node.args[0] if is_relu else None
+        post = _post_op(graph, node)
+        before = node.args[0] if post != "none" else None
         if isinstance(before, Node) and len(before.users) == 1:
             conv = _module(graph, before)
-            if isinstance(conv, PackedConv) and not conv.with_relu:
-                conv.with_relu = True
+            if isinstance(conv, PackedConv) and conv.post == "none":
+                conv.post = post
                 _bypass(graph, node, before)
+
+
+def _post_op(graph: GraphModule, node: Node) -> str:
+    """What the node would be behind a convolution."""
+    module = _module(graph, node)
+    if isinstance(module, nn.ReLU6):
+        return "hardtanh"
+    return "relu" if isinstance(module, nn.ReLU) or (node.op == "call_function" and node.target in _RELUS) else "none"
 
 
 def _fuse_sums(graph: GraphModule, sizes: dict[str, torch.Size]) -> None:
@@ -110,7 +122,7 @@ def _fuse_sums(graph: GraphModule, sizes: dict[str, torch.Size]) -> None:
             if not isinstance(conv, Node) or not isinstance(other, Node) or conv is other:
                 continue
             packed = _module(graph, conv)
-            is_free = isinstance(packed, PackedConv) and not packed.with_relu and len(conv.users) == 1 and len(conv.args) == 1
+            is_free = isinstance(packed, PackedConv) and packed.post == "none" and len(conv.users) == 1 and len(conv.args) == 1
             if is_free and conv.name in sizes and sizes[conv.name] == sizes.get(other.name):
                 with graph.graph.inserting_before(node):
                     fused = graph.graph.call_module(str(conv.target), (conv.args[0], other))

@@ -81,12 +81,18 @@ def _candidates(net: nn.Module, probe_BCHW: Tensor, *, wish: PrecisionWish, comp
     for precision in wanted:
         if compiled:
             yield NetRuntime("inductor", precision, _autocast(torch.compile(net, dynamic=True), device, precision))
-        if device.type == "cpu":
-            packed = pack(copy.deepcopy(net), probe_BCHW, dtype=_DTYPES[precision])
-            if packed is not None:
-                yield NetRuntime("packed", precision, _cast(packed, _DTYPES[precision]))
+        packed = _packed(net, probe_BCHW, _DTYPES[precision]) if device.type == "cpu" else None
+        if packed is not None:
+            yield NetRuntime("packed", precision, _cast(packed, _DTYPES[precision]))
         if precision == "bf16":
             yield NetRuntime("eager", precision, _autocast(net, device, precision))
+
+
+def _packed(net: nn.Module, probe_BCHW: Tensor, dtype: torch.dtype) -> nn.Module | None:
+    try:
+        return pack(copy.deepcopy(net), probe_BCHW, dtype=dtype)
+    except RuntimeError:  # processors without AVX-512 lay out no bf16 weights
+        return None
 
 
 def _cast(net: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

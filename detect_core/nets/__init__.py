@@ -20,6 +20,7 @@ NETS: Final[dict[str, tuple[str, str]]] = {
     "autogan_classifier": ("autogan", "AutoGanClassifier"),
     "xception": ("xception", "Xception"),
     "efficientnet_b4": ("efficientnet", "EfficientNetB4"),
+    "efficientnet_lite0": ("efficientnet_lite", "EfficientNetLite0"),
     "npr": ("npr", "NprResNet"),
     "spectrum": ("spectrum", "SpectrumResNet"),
     "alexnet64": ("alexnet", "AlexNet64"),

@@ -48,6 +48,7 @@ class Tangled(nn.Module):
         self.wide = nn.Conv2d(8, 8, 5, padding="same")
         self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False)
         self.relu = nn.ReLU(inplace=True)
+        self.relu6 = nn.ReLU6()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         a = self.norm(self.first(x_BCHW))
@@ -56,7 +57,8 @@ class Tangled(nn.Module):
         d = self.grouped(c)
         e = self.relu(d + c)
         f = self.wide(e) + self.grouped(b) + 1.0
-        return (f * d).mean(dim=(1, 2, 3))
+        g = self.relu6(20.0 * self.wide(f)) + self.relu6(self.wide(b) + 5.0 * b)
+        return (f * d + g).mean(dim=(1, 2, 3))
 
 
 def settled(net: nn.Module) -> nn.Module:
@@ -74,7 +76,7 @@ def crops(count: int, size_px: int) -> Tensor:
     return values.to(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ["minixception", "blend_resnet", "xception", "autogan_classifier", "densenet121"])
+@pytest.mark.parametrize("name", ["minixception", "blend_resnet", "efficientnet_lite0", "xception", "autogan_classifier", "densenet121"])
 def test_a_packed_net_gives_the_same_logits(name: str) -> None:
     torch.manual_seed(0)
     net = settled(build_net(name)).to(memory_format=torch.channels_last)

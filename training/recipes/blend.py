@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +19,10 @@ from ..loop import Batch, LoopConfig, step_generator, train_supervised
 from ..metrics import auc
 from ..pairs import PairConfig, PairSource
 from ..recipe import Context, Outcome, Recipe
-from ..run_key import named_run
+from ..run_key import ADDED_LATER, named_run
 from ..simulators.base import Simulator
 from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
-from ..start_weights import continued, named
+from ..start_weights import named, started, terms_of
 
 NET = "blend_resnet"
 MARGIN = 1.3
@@ -45,9 +44,11 @@ class Settings:
     net_options: str = "{}"
     """JSON of the net's keyword arguments."""
     init: str = ""
-    """Folder of a bundle of this net to start from."""
+    """Folder of a bundle of this net to start from, or for `efficientnet_lite0` the published weights of its trunk (a `.pth` file)."""
     seed: int = 0
     bf16: bool = True
+    init_terms: str = field(default="", metadata=ADDED_LATER)
+    """Whose published weights `init` holds, what they learned from and their licence: the card repeats it."""
 
     def __post_init__(self) -> None:
         if not len(self.sizes_px) == len(self.steps) == len(self.learning_rates) > 0:
@@ -76,9 +77,7 @@ def run(context: Context) -> Outcome:
     families = simulators(bank)
     torch.manual_seed(s.seed)
     net_options = json.loads(s.net_options)
-    net = build_net(s.net, **net_options)
-    if s.init:
-        net = continued(net, Path(s.init), s.net)
+    net = started(build_net(s.net, **net_options), s.init, s.net, terms=s.init_terms)
     validation: dict[str, float] = {}
     for stage, (size_px, steps, rate) in enumerate(zip(s.sizes_px, s.steps, s.learning_rates, strict=True)):
         config = PairConfig(size_px=size_px, work_px=size_px * 9 // 8 // 16 * 16)
@@ -99,7 +98,7 @@ def run(context: Context) -> Outcome:
     bundle = save_bundle(
         context.run_dir / "bundle",
         net,
-        name="blend" if s.net == NET else s.net,
+        name="blend" if hasattr(net, "forward_with_mask") else s.net,
         version="1",
         detector="blend",
         net=s.net,
@@ -108,7 +107,7 @@ def run(context: Context) -> Outcome:
         temperature=1.0,
         card=card(
             recipe="blend",
-            settings={**asdict(s), "init": named(s.init)},
+            settings={**asdict(s), "init": named(s.init), "init_terms": terms_of(s.init, s.init_terms)},
             train=train,
             families=[simulator.family for simulator, _ in families],
             metrics={f"valid_{name}": value for name, value in validation.items()},

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import nn
@@ -22,9 +21,9 @@ from ..loop import LoopConfig, step_generator, train_supervised
 from ..material import AUXILIARY_SOURCES
 from ..metrics import auc
 from ..recipe import Context, Outcome, Recipe
-from ..run_key import named_run
+from ..run_key import ADDED_LATER, named_run
 from ..simulators.blends import DecoderBlend
-from ..start_weights import continued, named
+from ..start_weights import named, started, terms_of
 
 MARGIN = 1.3
 HAND_MADE = frozenset({"ciplab"})
@@ -39,7 +38,7 @@ class Settings:
     net_options: str = "{}"
     """JSON of the net's keyword arguments."""
     init: str = ""
-    """Folder of a bundle of the same net to start from."""
+    """Folder of a bundle of the same net to start from, or for `efficientnet_lite0` the published weights of its trunk (a `.pth` file)."""
     size_px: int = 160
     steps: int = 2500
     pairs: int = 24
@@ -56,6 +55,8 @@ class Settings:
     validation_batches: int = 8
     seed: int = 0
     bf16: bool = True
+    init_terms: str = field(default="", metadata=ADDED_LATER)
+    """Whose published weights `init` holds, what they learned from and their licence: the card repeats it."""
 
 
 def run(context: Context) -> Outcome:
@@ -69,9 +70,7 @@ def run(context: Context) -> Outcome:
     augment = AugmentConfig(codec=s.codec, severity=s.severity)
     torch.manual_seed(s.seed)
     net_options = json.loads(s.net_options)
-    net = build_net(s.net, **net_options)
-    if s.init:
-        net = continued(net, Path(s.init), s.net)
+    net = started(build_net(s.net, **net_options), s.init, s.net, terms=s.init_terms)
     source = LabelledSource(train, simulator, config=config, augment=augment)
     check = GeneratedValidation(LabelledSource(valid, simulator, config=config, augment=augment), batches=s.validation_batches)
     net_out, result = train_supervised(
@@ -97,7 +96,7 @@ def run(context: Context) -> Outcome:
         temperature=1.0,
         card=card(
             recipe="synthesis",
-            settings={**asdict(s), "init": named(s.init)},
+            settings={**asdict(s), "init": named(s.init), "init_terms": terms_of(s.init, s.init_terms)},
             train=train.where(label=0),
             families=[
                 *sorted({row.generator for row in train.rows if row.label}),

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
-from ..device import Placed
+from ..device import Placed, bf16_where_fast
 from ..filters import gaussian_blur, only, random_colour, resample_groups, sharpen
 from ..geometry import align_to, chance, uniform, warp_affine, warp_elastic
 from .base import Fakes, Reals
@@ -149,7 +149,7 @@ def reconstruct(net: nn.Module, images: Tensor, inner_side: int) -> Tensor:
     mode = "area" if inner_side < side else "bilinear"
     kwargs = {} if mode == "area" else {"align_corners": False}
     small = images if inner_side == side else fn.interpolate(images, size=(inner_side, inner_side), mode=mode, **kwargs)
-    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16):
+    with torch.no_grad(), bf16_where_fast(images.device, True):
         out = net(2 * small - 1)
     out = ((out.float() + 1) / 2).clamp(0, 1)
     return out if inner_side == side else fn.interpolate(out, size=(side, side), mode="bilinear", align_corners=False)

@@ -36,6 +36,9 @@ def test_other_published_sizes():
     assert count(small) - count(small.mask_head) == 246_833
     full = build_net("minixception")
     assert count(full) - count(full.mask_head) == 629_385
+    lite = build_net("efficientnet_lite0")
+    classifier = 320 * 1280 + 2 * 1280 + 1281 * 1000
+    assert count(lite) - count(lite.mask_head) - count(lite.head) == 4_652_008 - classifier
 
 
 PUBLISHED = [
@@ -112,6 +115,7 @@ SMALL = {
     "autogan_classifier": ({"ngf": 4, "widths": (8, 8)}, 32),
     "xception": ({}, 96),
     "efficientnet_b4": ({}, 64),
+    "efficientnet_lite0": ({}, 64),
     "npr": ({"width": 8}, 33),
     "spectrum": ({}, 32),
     "alexnet64": ({}, 64),
