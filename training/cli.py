@@ -155,7 +155,9 @@ def calibrate(
     videos: Annotated[Path, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")],
     bundles: Annotated[Path, typer.Option(help="Folder that holds the bundle folders and gets the set file.")],
     faces: FacesOption = None,
-    names: Annotated[str, typer.Option(help="Bundles of the set, comma-separated.")] = "blend,synthesis,autogan,temporal",
+    names: Annotated[
+        str, typer.Option(help="Bundles of the set, comma-separated.")
+    ] = "blend_lite,synthesis_lite,autogan,temporal,blend,synthesis",
     optional: Annotated[str, typer.Option(help="Detectors that may be missing.")] = "xception",
     folds: FoldsOption = None,
     shares: Annotated[str, typer.Option(help="JSON of weights per detector in units of its spread, to change the default ones.")] = "{}",
