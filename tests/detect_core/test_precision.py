@@ -101,6 +101,10 @@ def test_a_tangled_net_survives_the_rewriting() -> None:
         torch.testing.assert_close(packed(x_BCHW), net(x_BCHW), atol=1e-5, rtol=1e-4)
 
 
+STRAYING = ("blend_lite", "synthesis_lite")
+"""Depthwise nets lose more to bf16: whether their scores hold depends on the processor's kernels, and where they do not fp32 is used."""
+
+
 def test_the_shipped_detectors_keep_their_scores() -> None:
     for bundle in (each for each in load_bundle_set().bundles if not is_track_bundle(each)):
         size = bundle.crop.size_px
@@ -110,8 +114,8 @@ def test_the_shipped_detectors_keep_their_scores() -> None:
             for wish, tolerance in (("fp32", 1e-5), ("bf16", 1e-2)):
                 chosen = choose_runtime(net, x_BCHW, wish=wish, temperature=bundle.temperature)
                 scores = torch.sigmoid(chosen.run(x_BCHW) / bundle.temperature)
-                assert chosen.precision == wish
                 assert float((scores - plain).abs().max()) <= tolerance
+                assert chosen.precision == wish or bundle.name in STRAYING
 
 
 def test_a_net_that_cannot_be_traced_runs_as_it_is() -> None:
@@ -141,7 +145,7 @@ def test_bf16_that_strays_is_not_used() -> None:
 
 def test_without_fast_bf16_auto_stays_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "has_fast_bf16", lambda _device: False)
-    bundle = load_bundle_set().bundles[0]
+    (bundle,) = (each for each in load_bundle_set().bundles if each.name == "blend")
 
     assert load_detector(bundle, precision="auto").precision == "fp32"
     monkeypatch.setattr(runtime, "has_fast_bf16", lambda _device: True)
@@ -180,8 +184,8 @@ def test_a_verdict_in_bf16_has_the_same_word_and_says_what_it_was_computed_in(ex
     assert quick.verdict == slow.verdict
     assert quick.p_fake == pytest.approx(slow.p_fake, abs=1e-2)
     assert {report.precision for report in slow.detectors} == {"fp32"}
-    scored = {report.precision for report in quick.detectors if report.state == "scored"}
-    assert scored == ({"fp32"} if fast._is_close_call(quick) else {"bf16"})
+    scored = {report.name: report.precision for report in quick.detectors if report.state == "scored" and report.name not in STRAYING}
+    assert set(scored.values()) == ({"fp32"} if fast._is_close_call(quick) else {"bf16"})
 
 
 def test_next_to_a_threshold_the_exact_net_decides(exact: Screener, portrait: Path) -> None:
