@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -48,12 +49,12 @@ class Limits:
         c = self.calibration
         assert c.domain is not None
         return {
-            "max_disagreement": _rounded(c.max_disagreement),
+            "max_disagreement": _rounded_up(c.max_disagreement, digits=4),
             "max_quantiser": _rounded(c.max_quantiser),
             "domain": {
                 "mean": [round(float(v), 4) for v in c.domain.mean],
                 "precision": [[round(float(v), 8) for v in row] for row in c.domain.precision],
-                "limit": round(c.domain.limit, 3),
+                "limit": _rounded_up(c.domain.limit, digits=3),
             },
             "first_look_clear": _rounded(c.first_look_clear),
         }
@@ -183,6 +184,11 @@ def _rows(track: TrackLogits, *, first: bool = False) -> list[Mapping[str, float
     logits = track.first_look if first else track.logits
     count = len(next(iter(logits.values()), []))
     return [{name: values[i] for name, values in logits.items()} for i in range(count)]
+
+
+def _rounded_up(value: float | None, *, digits: int) -> float | None:
+    """For a limit that is the largest value seen: rounded down it would shut out the very video that it was taken from."""
+    return None if value is None else math.ceil(value * 10**digits) / 10**digits
 
 
 def _rounded(value: float | None) -> float | None:

@@ -94,6 +94,13 @@ def test_the_document_holds_what_the_loader_reads(population):
     assert len(document["domain"]["mean"]) == len(document["domain"]["precision"]) == 6
 
 
+def test_a_written_limit_does_not_shut_out_the_video_that_it_was_taken_from(population):
+    limits = fit_limits(population, CALIBRATION)
+    fitted, written = limits.calibration, limits.document()
+    assert fitted.domain.limit <= written["domain"]["limit"] < fitted.domain.limit + 0.0011
+    assert fitted.max_disagreement <= written["max_disagreement"] < fitted.max_disagreement + 0.00011
+
+
 def test_scores_without_appearance_are_refused():
     rng = np.random.default_rng(0)
     old = [replace(video(f"r{i}", -2, rng), tracks=[TrackLogits({"a": [-2.0] * 8}, [1.0] * 8)]) for i in range(40)]
