@@ -19,7 +19,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .device import bf16_where_fast, training_device
+from .device import bf16_where_fast, training_device, training_format
 from .errors import DivergedError
 
 
@@ -134,7 +134,7 @@ def train_adversarial(
     net.train()
     discriminator.train()
     for step in range(first, config.steps + 1):
-        real = draw(config.batch, generator).to(device).contiguous(memory_format=torch.channels_last)
+        real = draw(config.batch, generator).to(device).contiguous(memory_format=training_format(device))
         with bf16_where_fast(device, config.bf16):
             fake = net(real)
             judged = discriminator(fake)

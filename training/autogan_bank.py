@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from detect_core.nets.autogan import AutoGan, PatchDiscriminator, Upsampler
 
 from .adversarial import AdversarialConfig, AdversarialResult, train_adversarial
+from .device import training_device, training_format
 from .errors import CheckpointError
 from .face_pack import FacePack
 from .geometry import random_views
@@ -51,7 +52,7 @@ def train_autogan(
         CheckpointError: `run_dir` holds an autoencoder of the same name and other settings.
     """
     torch.manual_seed(config.seed)
-    net = AutoGan(config.num_blocks, config.ngf, config.upsampler).to(memory_format=torch.channels_last)
+    net = AutoGan(config.num_blocks, config.ngf, config.upsampler).to(memory_format=training_format(training_device()))
     weights, card = run_dir / f"{config.name}.safetensors", run_dir / f"{config.name}.json"
     if weights.is_file() and card.is_file():
         document = json.loads(card.read_text())
@@ -68,7 +69,7 @@ def train_autogan(
 
     result = train_adversarial(
         net,
-        PatchDiscriminator(config.ndf).to(memory_format=torch.channels_last),
+        PatchDiscriminator(config.ndf).to(memory_format=training_format(training_device())),
         draw,
         config=AdversarialConfig(
             steps=config.steps,

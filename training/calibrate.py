@@ -6,6 +6,7 @@ Everything is fitted on videos of people that no training saw, over the whole ch
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
 from detect_core.aggregate import STRATEGY, crowd_corrected
+from detect_core.bundle import Bundle
 from detect_core.calibration import Fade, Fusion, VideoCalibration
 
 from .errors import DataError
@@ -27,14 +29,10 @@ REVIEW_SHARE: Final = 0.05
 MIN_SLOPE: Final = 0.05
 ALIGN_QUANTILE: Final = 0.5
 """Where a detector's scores of real videos count as zero."""
-DEFAULT_SHARES: Final[Mapping[str, float]] = {
-    **{"blend_lite": 0.7, "blend": 0.7, "synthesis_lite": 0.7, "synthesis": 0.7},
-    **{"autogan": 0.3, "temporal": 1.0},
-}
-"""Chosen on held-out videos over three kinds of fakes (animated portraits, generated portraits, simulated blends): see the card. Two
-detectors of one kind share: each counts by the root of one half, as their errors are partly the same."""
+SHARES_OF_KINDS: Final[Mapping[str, float]] = {"blend": 1.0, "synthesis": 1.0, "autogan": 0.3, "temporal": 1.0}
+"""Chosen on held-out videos over three kinds of fakes (animated portraits, generated portraits, simulated blends): see the card."""
 
-FADING: Final = ("blend_lite", "synthesis_lite", "blend", "synthesis")
+FADING_KINDS: Final = ("blend", "synthesis")
 """Detectors that look at fine traces of single pictures."""
 FADE_STEPS: Final = 10.0
 """Quantiser steps from fully heard to not at all: ten of them make the coder's steps three times as coarse."""
@@ -81,6 +79,17 @@ class Calibration:
         }
 
 
+def default_shares(bundles: Sequence[Bundle]) -> dict[str, float]:
+    """How much each detector counts: what its kind does, over the root of how many of that kind there are, as their errors are partly the same."""
+    kinds = Counter(bundle.detector for bundle in bundles)
+    return {b.name: round(SHARES_OF_KINDS.get(b.detector, 1.0) / math.sqrt(kinds[b.detector]), 1) for b in bundles}
+
+
+def fading(bundles: Sequence[Bundle]) -> list[str]:
+    """Names of the detectors that compression takes the ground from."""
+    return [bundle.name for bundle in bundles if bundle.detector in FADING_KINDS]
+
+
 def fit_fusion(reals: Sequence[VideoLogits], shares: Mapping[str, float]) -> Fusion:
     """A sum of the evidence that each detector finds, in units of its own spread over real videos.
 
@@ -110,7 +119,7 @@ def fit_fades(videos: Sequence[VideoLogits], names: Iterable[str]) -> dict[str, 
 
     Args:
         videos: real ones with their own quantiser, and distorted copies beside undistorted ones; without them nothing fades.
-        names: detectors of the set.
+        names: detectors that may fade, see `fading`.
     """
     own = [video.quantiser for video in videos if video.role == "real" and video.quantiser is not None]
     copies = [video for video in videos if video.role == "distorted" and not video.label]
@@ -118,10 +127,8 @@ def fit_fades(videos: Sequence[VideoLogits], names: Iterable[str]) -> dict[str, 
         return {}
     full_until = round(max(own), 2)
     fades = {}
-    for name in FADING:
-        levels = {
-            video.file: np.mean([np.mean(t.logits[name]) for t in video.tracks if t.logits.get(name)]) for video in copies if name in names
-        }
+    for name in names:
+        levels = {video.file: np.mean([np.mean(t.logits[name]) for t in video.tracks if t.logits.get(name)]) for video in copies}
         pairs = [
             (max(0.0, video.quantiser - full_until), levels[video.file] - levels[video.file.split(DISTORTED)[0] + DISTORTED + UNDISTORTED])
             for video in copies

@@ -175,15 +175,16 @@ def calibrate(
     from detect_core.calibration import load_bundle_set
     from detect_core.self_test import golden_document, golden_path
 
-    from .calibrate import DEFAULT_SHARES, fit_fades, fit_fusion, set_document
     from .calibrate import calibrate as fit
+    from .calibrate import default_shares, fading, fit_fades, fit_fusion, set_document
     from .limits import fit_limits
 
     members = [load_bundle(bundles / name) for name in names.split(",")]
     others = [load_bundle(beside)] if beside is not None else []
     scored = _scores(scores, videos, members, folds, faces, others=others)
-    wanted = {**{b.name: DEFAULT_SHARES.get(b.name, 1.0) for b in members}, **json.loads(shares)}
-    fusion = replace(fit_fusion([video for video in scored if video.role in ("real", "twin")], wanted), fades=fit_fades(scored, wanted))
+    wanted = {**default_shares(members), **json.loads(shares)}
+    fades = fit_fades(scored, fading(members))
+    fusion = replace(fit_fusion([video for video in scored if video.role in ("real", "twin")], wanted), fades=fades)
     reals = [video for video in scored if video.role in ("real", "twin", "still_real")]
     fakes = [video for video in scored if video.role in ("fake", "simulated", "still_fake")]
     fitted = fit(reals, fakes, fusion=fusion, headroom=headroom)

@@ -26,6 +26,16 @@ def bf16_where_fast(device: torch.device, wanted: bool) -> AbstractContextManage
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_fast_bf16(device))
 
 
+def training_format(device: torch.device) -> torch.memory_format:
+    """The memory layout to train in: channels last, but not on a CPU without AVX-512.
+
+    There the backward pass of narrow 3x3 convolutions (8 channels) in channels-last fp32 writes outside its memory or never
+    returns (torch 2.14.1 on AVX2).
+    """
+    is_safe = device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return torch.channels_last if is_safe else torch.contiguous_format
+
+
 class Placed:
     """A frozen net with a copy on every device that it was wanted on: a batch and a validation must not move it under each other."""
 

@@ -21,7 +21,7 @@ import torch.nn.functional as fn
 from torch import Generator, Tensor, nn
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .device import bf16_where_fast, drawing_on, training_device
+from .device import bf16_where_fast, drawing_on, training_device, training_format
 from .errors import ConfigError, DivergedError
 from .optimisers import at_worst_neighbour, new_optimiser
 from .run_key import described
@@ -107,7 +107,7 @@ def train_supervised(
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     device = training_device()
-    net = net.to(memory_format=torch.channels_last).to(device)
+    net = net.to(memory_format=training_format(device)).to(device)
     averaged = copy.deepcopy(net).requires_grad_(False)
     optimiser = new_optimiser(net, config)
     key = identity + json.dumps(described(config), sort_keys=True) + (json.dumps(asdict(early_stop)) if early_stop else "")
@@ -249,7 +249,7 @@ def _backward(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.de
 
 
 def _loss(net: nn.Module, batch: Batch, config: LoopConfig, device: torch.device) -> Tensor:
-    images = batch.images.to(device, memory_format=torch.channels_last)
+    images = batch.images.to(device, memory_format=training_format(device))
     labels = batch.labels.to(device)
     with bf16_where_fast(device, config.bf16):
         if batch.masks is None:

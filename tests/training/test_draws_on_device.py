@@ -8,6 +8,7 @@ from torch import nn
 from training_faces import make_pack
 
 from pretended_gpu import GPU, OnGpu, OnGpuGenerator, PretendedGpu
+from training import device
 from training.augment import AugmentConfig
 from training.codec import simulate_h264, simulate_jpeg
 from training.device import Placed, drawing_on
@@ -38,7 +39,9 @@ class Softened(nn.Module):
 def _autocast_of_the_cpu(monkeypatch):
     """The pretended GPU reckons on the CPU, whose half precision it needs for equal numbers."""
     real = torch.autocast
-    monkeypatch.setattr(torch, "autocast", lambda _kind, dtype: real("cpu", dtype))
+    fast = device.has_fast_bf16(torch.device("cpu"))
+    monkeypatch.setattr(device, "has_fast_bf16", lambda _device: fast)
+    monkeypatch.setattr(torch, "autocast", lambda _kind, dtype, *, enabled=True: real("cpu", dtype, enabled=enabled))
 
 
 @pytest.fixture(scope="module")
