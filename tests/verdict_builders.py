@@ -88,10 +88,20 @@ def made_body(video_id: str = "vid_1", *, content_sha256: str = "c" * 64, job_id
     return verdict_body(made_verdict(**options), job=facts)  # type: ignore[arg-type]
 
 
-def put_verdict(ledger: Ledger, video_id: str, *, content_sha256: str = "c" * 64, source: str | None = None, **options: object) -> str:
-    """Submit, claim and commit one video; gives its job's ID."""
-    request = parse_enqueue({"video_id": video_id, **({"source": source} if source else {})})
-    job_id = ledger.submit(Submission(request=request, door="http")).ledger_id
+def put_verdict(
+    ledger: Ledger,
+    video_id: str,
+    *,
+    content_sha256: str = "c" * 64,
+    source: str | None = None,
+    asked_sha256: str | None = None,
+    tenant: str = "",
+    **options: object,
+) -> str:
+    """Submit, claim and commit one video; gives its job's ID. `asked_sha256` makes the submission a version of its own."""
+    asked = {"source": source, "content_sha256": asked_sha256}
+    request = parse_enqueue({"video_id": video_id, **{name: value for name, value in asked.items() if value}})
+    job_id = ledger.submit(Submission(request=request, door="http", tenant=tenant)).ledger_id
     claim = ledger.claim(job_id, owner="tester", lease_seconds=60)
     assert isinstance(claim, Claim)
     body = made_body(video_id, content_sha256=content_sha256, job_id=job_id, **options)
@@ -106,5 +116,8 @@ def put_verdict(ledger: Ledger, video_id: str, *, content_sha256: str = "c" * 64
         p_fake=body.score.p_fake,
         body=body.to_json(),
     )
-    assert ledger.commit_verdict(claim, verdict=record, urls=[])
+    ledger.commit_verdict(claim, verdict=record, urls=[])
+    job = ledger.job(job_id)
+    assert job is not None
+    assert job.state == "VERDICT"
     return job_id

@@ -25,7 +25,7 @@ class RescoreReport:
     bundle_set: str
     num_judged: int = 0
     num_known: int = 0
-    """Already judged by this set; nothing was written."""
+    """Already judged by this set, forgotten or judged in another version meanwhile; nothing was written."""
     flips: list[dict[str, Any]] = field(default_factory=list)
     """`{video_id, from, to, p_before, p_after, decided}`, decided: what people had said."""
     skipped: Counter[str] = field(default_factory=Counter)

@@ -118,6 +118,41 @@ def test_each_revision_that_flips_is_told_once_and_others_are_not(ledger):
         assert len(set(connection.scalars(select(outbox.c.event_id)))) == 2
 
 
+def test_a_video_that_was_forgotten_meanwhile_gets_no_revision(ledger):
+    put_verdict(ledger, "vid_1", peaks=(0.2,))
+    (old,) = ledger.archive(not_by=NEW)
+    ledger.erase_video("vid_1", actor="test")
+
+    assert not ledger.revise(old, verdict=revision_of(old, word="manipulated"), urls=["https://example.org/hook"])
+
+    assert ledger.verdicts_of("vid_1") == []
+    assert ledger.review_queue() == []
+    with ledger.engine.begin() as connection:
+        assert connection.execute(select(outbox)).all() == []
+
+
+def test_a_version_that_was_judged_meanwhile_stays_the_newest(ledger):
+    put_verdict(ledger, "vid_1", peaks=(0.2,))
+    (old,) = ledger.archive(not_by=NEW)
+    put_verdict(ledger, "vid_1", peaks=(0.95,), content_sha256="d" * 64, asked_sha256="d" * 64)
+
+    assert not ledger.revise(old, verdict=revision_of(old, word="suspicious"), urls=[])
+
+    assert [(item.video_id, item.word) for item in ledger.review_queue()] == [("vid_1", "manipulated")]
+
+
+def test_every_job_of_the_same_bytes_gets_the_revision(ledger):
+    put_verdict(ledger, "vid_1", peaks=(0.2,))
+    (old,) = ledger.archive(not_by=NEW)
+    second = put_verdict(ledger, "vid_1", peaks=(0.2,), asked_sha256="c" * 64)
+    assert len(ledger.verdicts_of("vid_1")) == 1, "the second job points at the first one's verdict"
+
+    assert ledger.revise(old, verdict=revision_of(old, word="manipulated"), urls=[])
+
+    assert ledger.job(second).body["verdict"] == "manipulated"
+    assert ledger.latest_job("vid_1").body["verdict"] == "manipulated"
+
+
 def test_a_decided_item_is_not_asked_again_unless_the_word_changes(ledger):
     put_verdict(ledger, "vid_1", peaks=(0.95,))
     (item,) = ledger.review_queue()

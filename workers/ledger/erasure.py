@@ -58,7 +58,9 @@ class Erasure:
             mine = delete(jobs).where(jobs.c.video_id == video_id, jobs.c.tenant == tenant).returning(jobs.c.ledger_id)
             # first, because it waits for a commit that is under way: what that wrote is seen below
             gone = list(connection.scalars(mine))
-            seqs = list(connection.scalars(select(verdicts.c.seq).where(verdicts.c.video_id == video_id, verdicts.c.tenant == tenant)))
+            judged = select(verdicts.c.seq).where(verdicts.c.video_id == video_id, verdicts.c.tenant == tenant)
+            connection.execute(judged.with_for_update())  # waits for a revision that is under way, for the same reason
+            seqs = list(connection.scalars(judged))
             traces = union(
                 select(verdicts.c.ledger_id).where(verdicts.c.video_id == video_id, verdicts.c.tenant == tenant),
                 select(review_items.c.ledger_id).where(review_items.c.video_id == video_id, review_items.c.tenant == tenant),

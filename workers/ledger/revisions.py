@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, exists, select, update
+from sqlalchemy import Connection, Engine, exists, func, select, update
 
 from .engine import reading, writing
 from .leases import deliver_to
@@ -95,7 +95,8 @@ class Revisions:
         Receivers are told when the word changes, and people are asked again when it does or when nobody had decided yet.
 
         Returns:
-            False when this judgement was on record already; then nothing is written.
+            False when nothing was written: this judgement was on record already, or `old` is no longer the video's newest verdict (the
+            video was forgotten, or another version of it was judged, while this one was looked at again).
         """
         assert verdict.body["supersedes"] == old.seq, verdict.body["supersedes"]
         text = verdict.body_text()
@@ -113,10 +114,14 @@ class Revisions:
             "body": text,
         }
         with writing(self._engine) as connection:
+            if not _is_newest(connection, old):
+                return False
             seq = connection.scalar(insert_or_ignore(connection, verdicts).values(created_at=db_now()).returning(verdicts.c.seq), row)
             if seq is None:
                 return False
-            connection.execute(update(jobs).where(jobs.c.ledger_id == old.ledger_id, jobs.c.verdict_seq == old.seq).values(verdict_seq=seq))
+            # all jobs that point at it: the same bytes submitted again share one verdict
+            mine = [jobs.c.tenant == old.tenant, jobs.c.video_id == old.video_id]
+            connection.execute(update(jobs).where(*mine, jobs.c.verdict_seq == old.seq).values(verdict_seq=seq))
             flips = verdict.verdict != old.verdict
             undecided = connection.scalar(
                 select(review_items.c.verdict_seq).where(review_items.c.verdict_seq == old.seq, review_items.c.state == "OPEN")
@@ -128,3 +133,12 @@ class Revisions:
                 deliver_to(connection, ledger_id=old.ledger_id, kind="verdict.revised", urls=urls, body_text=text, mark=f"#{seq}")
             record_events(connection, [{"ledger_id": old.ledger_id, "kind": "revised", "detail": str(seq)}])
         return True
+
+
+def _is_newest(connection: Connection, old: ArchivedVerdict) -> bool:
+    """Whether the verdict is still on record, held from an erasure until the transaction ends, and none of its video is newer."""
+    mine = [jobs.c.tenant == old.tenant, jobs.c.video_id == old.video_id]
+    connection.execute(select(jobs.c.ledger_id).where(*mine).with_for_update())  # jobs before verdicts, as an erasure takes them
+    held = connection.scalar(select(verdicts.c.seq).where(verdicts.c.seq == old.seq).with_for_update())
+    newest = select(func.max(verdicts.c.seq)).where(verdicts.c.tenant == old.tenant, verdicts.c.video_id == old.video_id)
+    return held is not None and connection.scalar(newest) == old.seq
