@@ -46,9 +46,9 @@ class Case:
     """What people did with those verdicts, oldest first."""
 
 
-def read_case(ledger: Ledger, job: JobRow, *, tenant: str = "") -> Case:
-    """Collect a case from the ledger."""
-    revisions = ledger.verdicts_of(job.video_id, tenant=tenant)
+def read_case(ledger: Ledger, job: JobRow) -> Case:
+    """Collect a case from the ledger: of the job's own tenant, whoever else has a video of that ID."""
+    revisions = ledger.verdicts_of(job.video_id, tenant=job.tenant)
     reviews = [entry for row in revisions for entry in ledger.review_entries(row.seq)]
     return Case(
         job=job,

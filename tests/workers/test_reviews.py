@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from verdict_builders import put_verdict
 from workers.errors import ReviewConflictError, UnknownReviewError
 from workers.ledger import Ledger, LogEntry, Submission, VerdictRecord
+from workers.ledger.review_queries import FoundVideo
 from workers.ledger.standing import Standing, standing_of, undoable
 from workers.messages import parse_enqueue
 
@@ -160,9 +161,19 @@ def test_unknown_items_are_refused(ledger):
 def test_videos_are_found_by_id_job_and_hash(ledger):
     job = put_verdict(ledger, "vid_1", content_sha256="ab12cd34" + "0" * 56)
     for text_ in ("vid_1", job, "ab12cd34", "AB12CD34" + "0" * 56):
-        assert ledger.find_videos(text_) == ["vid_1"]
+        assert ledger.find_videos(text_) == [FoundVideo("vid_1", 0)]
     for text_ in ("vid", "ab12", "ff12cd34", "' or 1=1 --", "%"):
         assert ledger.find_videos(text_) == []
+
+
+def test_a_tenants_video_is_not_mixed_up_with_the_houses_of_the_same_id(ledger):
+    put_verdict(ledger, "vid_1", peaks=(0.1,))
+    job_id = put_verdict(ledger, "vid_1", peaks=(0.95,), content_sha256="ab12cd34" + "0" * 56, tenant="acme")
+    (item,) = ledger.review_queue()
+    for text_ in (job_id, "ab12cd34"):
+        assert ledger.find_videos(text_) == [FoundVideo("vid_1", item.verdict_seq)]
+    assert [each.word for each in ledger.verdict_revisions("vid_1")] == ["authentic"]
+    assert [each.word for each in ledger.verdict_revisions("vid_1", verdict_seq=item.verdict_seq)] == ["manipulated"]
 
 
 def test_what_would_change_is_counted(ledger):

@@ -48,6 +48,7 @@ class Queries:
             attributes=json.loads(row.attributes),
             trace_id=row.trace_id,
             body=json.loads(row.body) if row.body else None,
+            tenant=row.tenant,
         )
 
     def list_verdicts(self, wanted: VerdictFilter | None = None, *, before: int | None = None, limit: int = 50) -> list[VerdictRow]:

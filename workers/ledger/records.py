@@ -148,6 +148,7 @@ class JobRow:
     trace_id: str | None
     body: dict[str, Any] | None = None
     """The verdict's body when there is one."""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

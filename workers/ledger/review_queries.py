@@ -78,6 +78,15 @@ class VerdictRevision:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class FoundVideo:
+    """Where a search leads."""
+
+    video_id: str
+    verdict_seq: int
+    """The verdict to show; 0: the newest of the house's video, or its job."""
+
+
 def _newest_first() -> ColumnElement[int]:
     """An order that no index gives: SQLite would walk every verdict backwards, where the few of one video are found by their name."""
     return (verdicts.c.seq + 0).desc()
@@ -229,29 +238,41 @@ class ReviewQueries:
                 row = connection.execute(newest).first() or connection.execute(elsewhere).first()
         return VerdictRow(seq=row.seq, body=json.loads(row.body)) if row is not None else None
 
-    def verdict_revisions(self, video_id: str, *, limit: int = 50) -> list[VerdictRevision]:
-        """Every verdict of a video, newest first, without bodies."""
+    def verdict_revisions(self, video_id: str, *, verdict_seq: int = 0, limit: int = 50) -> list[VerdictRevision]:
+        """Every verdict of a video, newest first, without bodies.
+
+        Args:
+            video_id: whose.
+            verdict_seq: one of them, which says whose video of that ID is meant; 0: the house's.
+            limit: at most so many.
+        """
         wanted = [verdicts.c[name] for name in ("seq", "verdict", "p_fake", "bundle_set", "created_at")]
+        shown = select(verdicts.c.tenant).where(verdicts.c.seq == verdict_seq).scalar_subquery()
         # named first: the list's index has all these columns, and SQLite would rather walk it than look a few rows up
-        named = select(verdicts.c.seq).where(verdicts.c.tenant == "", verdicts.c.video_id == video_id)
+        named = select(verdicts.c.seq).where(verdicts.c.tenant == func.coalesce(shown, ""), verdicts.c.video_id == video_id)
         statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(_newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]
 
-    def find_videos(self, text: str, *, limit: int = 50) -> list[str]:
-        """Video IDs behind a video ID, a job ID, or a SHA-256 of the content or its first 8 and more digits."""
+    def find_videos(self, text: str, *, limit: int = 50) -> list[FoundVideo]:
+        """Videos behind a video ID, a job ID, or a SHA-256 of the content or its first 8 and more digits.
+
+        A tenant's video is found once it has a verdict: by its ID alone the pages show the house's.
+        """
+        judged = select(verdicts.c.video_id, verdicts.c.tenant, func.max(verdicts.c.seq)).group_by(verdicts.c.tenant, verdicts.c.video_id)
         statements: list[Select[Any]] = [
-            select(jobs.c.video_id).where(jobs.c.tenant == "", jobs.c.video_id == text).limit(1),
-            select(verdicts.c.video_id).where(verdicts.c.tenant == "", verdicts.c.video_id == text).limit(1),
-            select(jobs.c.video_id).where(jobs.c.ledger_id == text).limit(1),
-            select(verdicts.c.video_id).where(verdicts.c.ledger_id == text).limit(1),
+            select(jobs.c.video_id, jobs.c.tenant, null()).where(jobs.c.tenant == "", jobs.c.video_id == text).limit(1),
+            judged.where(verdicts.c.tenant == "", verdicts.c.video_id == text),
+            select(jobs.c.video_id, jobs.c.tenant, jobs.c.verdict_seq).where(jobs.c.ledger_id == text),
+            judged.where(verdicts.c.ledger_id == text),
         ]
         digits = text.lower()
         if 8 <= len(digits) <= 64 and all(c in "0123456789abcdef" for c in digits):
             content = verdicts.c.content_sha256
-            statements.append(select(verdicts.c.video_id).where(content >= digits, content <= digits + "g").distinct().limit(limit))
+            statements.append(judged.where(content >= digits, content <= digits + "g").limit(limit))
         with reading(self._engine) as connection:
-            found = [video_id for statement in statements for video_id in connection.scalars(statement)]
+            rows = [tuple(row) for statement in statements for row in connection.execute(statement)]
+        found = [FoundVideo(video_id, seq if tenant else 0) for video_id, tenant, seq in rows if seq or not tenant]
         return list(dict.fromkeys(found))[:limit]
 
     def bundle_sets(self) -> list[tuple[str, int]]:

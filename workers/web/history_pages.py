@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 
+from ..ledger.review_queries import FoundVideo
 from .agreement import agreement_of
 from .pages import render
 from .session import PREFIX, Session, reviewer_name
@@ -19,6 +20,10 @@ _NUM_DECISIONS: Final = 5_000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
+def _revision(found: FoundVideo) -> str:
+    return f"?seq={found.verdict_seq}" if found.verdict_seq else ""
+
+
 def add_history(app: FastAPI, desk: Desk) -> None:
     """Serve search, log and agreement."""
     reader = Depends(desk.reader())
@@ -28,8 +33,11 @@ def add_history(app: FastAPI, desk: Desk) -> None:
         text = q.strip()
         found = desk.ledger.find_videos(text) if text else []
         if len(found) == 1:
-            return Response(status_code=303, headers={"Location": f"{PREFIX}/videos/{found[0]}"})
-        videos = [(video_id, desk.ledger.verdict_revisions(video_id, limit=1)) for video_id in found]
+            return Response(status_code=303, headers={"Location": f"{PREFIX}/videos/{found[0].video_id}{_revision(found[0])}"})
+        videos = [
+            (each.video_id, _revision(each), desk.ledger.verdict_revisions(each.video_id, verdict_seq=each.verdict_seq, limit=1))
+            for each in found
+        ]
         return render(request, "search.html", session=session, q=text, videos=videos)
 
     @app.get("/log")

@@ -48,7 +48,7 @@ def add_video(app: FastAPI, desk: Desk) -> None:
             outcome=outcome,
             evidence=evidence,
             verdict_seq=verdict_seq,
-            revisions=desk.ledger.verdict_revisions(video_id),
+            revisions=desk.ledger.verdict_revisions(video_id, verdict_seq=verdict_seq),
             item=item,
             entries=[] if is_blind else [entry for entry in entries if entry.kind != "claimed"],
             is_blind=is_blind,
