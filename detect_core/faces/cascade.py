@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import batched_nms, roi_align
 
@@ -22,6 +24,8 @@ _CELL: Final = 12
 _THRESHOLDS: Final = (0.6, 0.7, 0.7)
 _MAX_CANDIDATES_PER_PICTURE: Final = 300
 """Proposals that go on per picture: texture full of almost-faces must not starve the neighbours."""
+_CONTAINED: Final = np.float32(0.7)
+"""Share of the smaller of two boxes that lies in both, above which they show one face."""
 
 _BATCH_STEP: Final = 16
 """Candidates are filled up to a multiple of this: matrix kernels treat the odd rest of a batch another way, and a box would depend on the
@@ -205,15 +209,28 @@ def _strongest(candidates: Candidates, num_pictures: int) -> Candidates:
 
 
 def _not_contained(found: Candidates) -> Tensor:
-    """Rows whose box does not lie (70 % of the smaller of two) in a more probable one of the same picture."""
+    """(J,) rows whose box does not lie (70 % of the smaller of two) in a more probable kept one of the same picture, most probable first.
+
+    One row operation per kept box, among the boxes of its picture alone: in a batch of crowds all pairs would be millions.
+    """
     order = torch.argsort(found.probability, descending=True)
-    boxes, picture = found.xyxy[order], found.picture[order]
-    inner = (torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - torch.maximum(boxes[:, None, :2], boxes[None, :, :2])).clamp(min=0)
-    area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
-    share = inner.prod(dim=2) / torch.minimum(area[:, None], area[None, :]).clamp(min=1e-6)
-    rivals = (share > 0.7) & (picture[:, None] == picture[None, :])
-    kept: list[int] = []
-    for row in range(len(order)):
-        if not any(rivals[row, other] for other in kept):
-            kept.append(row)
-    return order[torch.tensor(kept, dtype=torch.int64)]
+    boxes, pictures = found.xyxy[order].cpu().numpy(), found.picture[order].cpu().numpy()
+    kept = np.zeros(len(boxes), np.bool_)
+    for picture in np.unique(pictures):
+        waiting = np.flatnonzero(pictures == picture)
+        while len(waiting):
+            best, waiting = waiting[0], waiting[1:]
+            kept[best] = True
+            waiting = waiting[~(_shared(boxes[best], boxes[waiting]) > _CONTAINED)]
+    return order[torch.from_numpy(np.flatnonzero(kept)).to(order.device)]
+
+
+def _shared(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(K,) what `box` (4,) and each of `others` (K, 4) have in common, as a share of the smaller of the two."""
+    inner = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    smaller = np.minimum(_area(box[None]), _area(others))
+    return np.asarray(np.maximum(inner, 0).prod(axis=1) / np.maximum(smaller, np.float32(1e-6)), np.float32)
+
+
+def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1), np.float32)
