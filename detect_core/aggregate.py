@@ -8,7 +8,7 @@ fake, and one fake face among many, stay visible; averages over all faces would 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,8 @@ STRATEGY: Final = "best_window/1"
 WINDOW: Final = 5
 MIN_TRACK_CROPS: Final = 3
 """A track with fewer crops says nothing."""
+MIN_MEAN_WEIGHT: Final = 0.12
+"""A face whose crops weigh less is too small or too blurred to be judged."""
 _REFERENCE_SIDE_PX: Final = 112.0
 _REFERENCE_SHARPNESS: Final = 60.0
 
@@ -38,6 +40,11 @@ class TrackWindow:
     num_crops: int
     mean_weight: float
     """Mean quality weight over the track's crops."""
+
+    @property
+    def is_judgeable(self) -> bool:
+        """Whether the face is large and sharp enough to be judged."""
+        return self.mean_weight >= MIN_MEAN_WEIGHT
 
 
 def quality_weight(*, confidence: float, side_px: float, sharpness: float) -> float:
@@ -75,9 +82,21 @@ def window_scores(z: Sequence[float], weights: Sequence[float]) -> list[float]:
     return [_trimmed(z[i : i + WINDOW], weights[i : i + WINDOW]) for i in range(len(z) - WINDOW + 1)]
 
 
-def crowd_corrected(best_z: float, *, num_tracks: int, beta: float) -> float:
-    """Take back what `num_tracks` draws add to a maximum under an exponential tail: beta ln K logits."""
-    return best_z - beta * math.log(max(num_tracks, 1))
+def num_draws(windows: Iterable[TrackWindow]) -> int:
+    """How many faces could have made the highest score: those that cannot be judged never do, and hide nobody in a crowd."""
+    return max(1, sum(window.is_judgeable for window in windows))
+
+
+def crowd_corrected(best_z: float, *, num_draws: int, beta: float) -> float:
+    """Take back what `num_draws` draws add to a maximum under an exponential tail: beta ln K logits."""
+    return best_z - beta * math.log(max(num_draws, 1))
+
+
+def windows_of(scores: Sequence[CropScore], fuse: Callable[[Mapping[str, float]], float]) -> list[TrackWindow]:
+    """Best window of every track that is long enough, by track number."""
+    tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
+    found = [best_window([fuse(s.logits) for s in track], [s.weight for s in track], track_id=i) for i, track in tracks.items()]
+    return [window for window in found if window is not None]
 
 
 def of_track(scores: Sequence[CropScore], track_id: int) -> list[CropScore]:

@@ -89,8 +89,40 @@ class _Item:
 @dataclass(slots=True, eq=False)
 class _Submission:
     pending: int
+    deadline: float
+    cancel: threading.Event | None
     finished: threading.Event = field(default_factory=threading.Event)
     abandoned: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody will take the results: the screening failed, was cancelled or is too late."""
+        return self.abandoned or (self.cancel is not None and self.cancel.is_set()) or time.monotonic() > self.deadline
+
+
+class Pending:
+    """Queued items; call it to wait for their results, in order, or `abandon` them. Raises as `MicroBatcher.submit`."""
+
+    def __init__(self, lane: str, items: Sequence[_Item], submission: _Submission) -> None:
+        self._lane = lane
+        self._items = items
+        self._submission = submission
+
+    def __call__(self) -> list[Any]:
+        try:
+            while not self._submission.finished.wait(0.1):
+                _check(self._submission.deadline, self._submission.cancel, self._lane)
+        except BaseException:
+            self.abandon()
+            raise
+        for item in self._items:
+            if item.error is not None:
+                raise item.error
+        return [item.result for item in self._items]
+
+    def abandon(self) -> None:
+        """Nobody will ask for the results any more: what has not begun is not run."""
+        self._submission.abandoned = True
 
 
 @dataclass(slots=True)
@@ -103,6 +135,13 @@ class _Lane:
 def _turn(item: _Item) -> tuple[float, float]:
     """Who goes first: the video that has had least of the device, then the older item."""
     return item.share.seconds, item.enqueued
+
+
+def _check(deadline: float, cancel: threading.Event | None, lane: str) -> None:
+    if cancel is not None and cancel.is_set():
+        raise ScreeningCancelled(f"the screening was cancelled while it waited for {lane}")
+    if time.monotonic() > deadline:
+        raise DetectorError(f"{lane} did not answer before the screening's deadline; the video will be tried again")
 
 
 class MicroBatcher:
@@ -173,38 +212,27 @@ class MicroBatcher:
 
     def start(
         self, lane: str, payloads: Sequence[Any], *, deadline: float, cancel: threading.Event | None = None, share: Share | None = None
-    ) -> Callable[[], list[Any]]:
+    ) -> Pending:
         """Queue `payloads` and return at once; call what is returned to wait for the results. Arguments and errors as for `submit`."""
-        if not payloads:
-            return list
-        self._check(deadline, cancel, lane)
         now = time.monotonic()
-        submission = _Submission(pending=len(payloads))
+        submission = _Submission(pending=len(payloads), deadline=deadline, cancel=cancel)
+        if not payloads:
+            submission.finished.set()
+            return Pending(lane, (), submission)
+        _check(deadline, cancel, lane)
         share = share or Share()
         with self._state:
             share.seconds = max(share.seconds, self._served_seconds)
             share.asked_at = now
             self._shares.add(share)
         items = [_Item(payload=payload, enqueued=now, submission=submission, share=share) for payload in payloads]
+        pending = Pending(lane, items, submission)
         try:
             self._enqueue(lane, items, deadline=deadline, cancel=cancel)
         except BaseException:
-            submission.abandoned = True
+            pending.abandon()
             raise
-
-        def wait() -> list[Any]:
-            try:
-                while not submission.finished.wait(0.1):
-                    self._check(deadline, cancel, lane)
-            except BaseException:
-                submission.abandoned = True
-                raise
-            for item in items:
-                if item.error is not None:
-                    raise item.error
-            return [item.result for item in items]
-
-        return wait
+        return pending
 
     def close(self) -> None:
         """Stop the device thread after the running batch; waiting callers get an error."""
@@ -213,18 +241,12 @@ class MicroBatcher:
             self._state.notify_all()
         self._thread.join(timeout=30)
 
-    def _check(self, deadline: float, cancel: threading.Event | None, lane: str) -> None:
-        if cancel is not None and cancel.is_set():
-            raise ScreeningCancelled(f"the screening was cancelled while it waited for {lane}")
-        if time.monotonic() > deadline:
-            raise DetectorError(f"{lane} did not answer before the screening's deadline; the video will be tried again")
-
     def _enqueue(self, lane: str, items: list[_Item], *, deadline: float, cancel: threading.Event | None) -> None:
         for item in items:
             with self._state:
                 while self._num_waiting >= self._max_waiting and not self._closed:
                     self._state.wait(0.1)
-                    self._check(deadline, cancel, lane)
+                    _check(deadline, cancel, lane)
                 if self._closed:
                     raise DetectorError(f"the engine was closed while {lane} was asked; the video will be tried again")
                 self._lanes[lane].waiting.append(item)
@@ -297,7 +319,7 @@ class MicroBatcher:
             if len(batch) == most or (batch and item.share.seconds > limit):
                 break
             taken.append(item)
-            if not item.submission.abandoned:
+            if not item.submission.is_over:
                 batch.append(item)
         gone = set(map(id, taken))
         lane.waiting = deque(item for item in lane.waiting if id(item) not in gone)

@@ -7,12 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from .batching import BatchReport, MicroBatcher, Share
+from .batching import BatchReport, MicroBatcher, Pending, Share
 from .bundle import Bundle
 from .calibration import BundleSet
 from .detectors import Detector, Precision, PrecisionWish, is_track_bundle, load_detector, load_track_detector
+from .detectors.runtime import without_tf32
 from .faces.detect import FaceDetector, FoundFace, MtcnnFaceDetector
 from .faces.sparse import find_sparsely
 
@@ -50,6 +52,7 @@ class Engine:
         Raises:
             BundleError: weights are missing, changed or do not fit.
         """
+        without_tf32(torch.device(device))  # a face box must not hang on the card either
         self.face_detector = face_detector or MtcnnFaceDetector(device=device)
         self.detectors: dict[str, Detector] = {
             bundle.name: load_detector(bundle, device=device, precision=precision, compiled=compiled)
@@ -122,10 +125,9 @@ class Engine:
         deadline: float,
         cancel: threading.Event | None,
         share: Share | None = None,
-    ) -> Callable[[], NDArray[np.float32]]:
-        """Queue `crops` for detector `name`; call what is returned to wait for the (N,) logits."""
-        wait = self.batcher.start(name, crops, deadline=deadline, cancel=cancel, share=share)
-        return lambda: np.asarray(wait(), np.float32)
+    ) -> Pending:
+        """Queue `crops` for detector `name`; call what is returned to wait for the N logits."""
+        return self.batcher.start(name, crops, deadline=deadline, cancel=cancel, share=share)
 
     def track_logits(
         self, name: str, crops: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]]

@@ -14,7 +14,7 @@ from .calibration import VideoCalibration
 from .structs import CropScore, Evidence, Segment, TrackScore
 
 NUM_EVIDENCE = 6
-"""Worst moments in a verdict."""
+"""Moments in a verdict."""
 _THUMBNAIL_QUALITY = 80
 
 
@@ -37,19 +37,30 @@ def worst_moments(
     calibration: VideoCalibration,
     pictures: Mapping[tuple[int, float], NDArray[np.uint8]],
     thumbnails: bool,
+    deciding: TrackScore | None = None,
 ) -> tuple[Evidence, ...]:
-    """The highest-scoring crops of all tracks, worst first.
+    """The highest-scoring crops: those of the window that decided, then of its track, then of all others; each group worst first.
+
+    Another face may hold higher crops: one that cannot be judged, or a single outlier. The evidence is about the face of the verdict.
 
     Args:
         scores: crop scores of the judged tracks.
         calibration: fuses and calibrates.
         pictures: crop picture by (track_id, pts_seconds).
         thumbnails: whether to attach JPEGs.
+        deciding: the track that decided; None: no single one did.
     """
-    ranked = sorted(scores, key=lambda score: -calibration.fusion.fuse(score.logits))[:NUM_EVIDENCE]
+
+    def rank(score: CropScore) -> tuple[int, float]:
+        group = 2
+        if deciding is not None and score.track_id == deciding.track_id:
+            start, end = deciding.window_seconds or deciding.time_seconds
+            group = 0 if start <= score.pts_seconds <= end else 1
+        return group, -calibration.fusion.fuse(score.logits)
+
     return tuple(
         _evidence(score, calibration=calibration, picture=pictures.get((score.track_id, score.pts_seconds)) if thumbnails else None)
-        for score in ranked
+        for score in sorted(scores, key=rank)[:NUM_EVIDENCE]
     )
 
 

@@ -41,6 +41,15 @@ class Look:
     """The smallest face, in full-size pixels, that was looked for."""
     warnings: set[str] = field(default_factory=set)
 
+    def quantiser(self, of_key: float | None) -> float | None:
+        """As `VideoInfo.quantiser`.
+
+        Args:
+            of_key: that of a key picture.
+        """
+        seen = [frame.quantiser for frame in self.frames if frame.quantiser is not None]
+        return min(of_key, float(np.median(seen))) if seen and of_key is not None else of_key
+
     def part(self, number: int, num_parts: int) -> Look:
         """One of several looks at the same video: one of every `num_parts` frames that follow each other.
 
@@ -127,6 +136,8 @@ def judge(
     asked = again.get(decision.track_id, ()) if decision.track_id is not None else ()
     if len(look.frames) < 0.8 * min(num_requested, info.num_packets) and "PARTIAL_DECODE" not in warnings:
         warnings = [*warnings, "PARTIAL_DECODE"]
+    judged_tracks = {n: track_score(track, windows[n], calibration=calibration) for n, track in tracks.items()}
+    deciding = judged_tracks.get(decision.track_id) if decision.track_id is not None else None
     return Verdict(
         verdict=decision.verdict,
         p_fake=decision.p_fake,
@@ -140,11 +151,11 @@ def judge(
             num_faces=sum(len(kept) for kept in look.boxes),
             pts_seconds=tuple(round(frame.pts_seconds, 6) for frame in look.frames),
         ),
-        tracks=tuple(track_score(track, windows[track_id], calibration=calibration) for track_id, track in tracks.items()),
+        tracks=tuple(judged_tracks.values()),
         deciding_track=decision.track_id,
         segments=tuple(s for track in tracks.values() for s in suspicious_segments(track, calibration=calibration)),
         detectors=_reports(bundle_set, tracks, windows, decision, scored),
-        evidence=worst_moments(scores, calibration=calibration, pictures=pictures, thumbnails=options.thumbnails),
+        evidence=worst_moments(scores, calibration=calibration, pictures=pictures, thumbnails=options.thumbnails, deciding=deciding),
         warnings=tuple(warnings),
         bundle_set=bundle_set.label,
         policy=POLICY,

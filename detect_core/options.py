@@ -66,7 +66,8 @@ class ScreeningOptions:
     """Let a video go after this many of them when its score stays below the bundle set's `first_look_clear`; None or a set
     without that threshold: every video gets the whole look."""
     num_looks_undecided: int = 3
-    """Looks of `num_frames` other frames that an undecided ("suspicious") video gets; the middle one counts. 1: no further look."""
+    """Looks of `num_frames` other frames that an undecided ("suspicious") video gets; the middle one counts. 1: no further look. When they
+    fail, the verdict of the first look stays, with the warning `LOOKS_FAILED`."""
     within_seconds: tuple[float, float] | None = None
     """Only this stretch is sampled, [start, end]; None: the whole video. Verdicts are about whole videos, annotated clips are not."""
     small_long_side_px: int = 640

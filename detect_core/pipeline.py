@@ -14,13 +14,13 @@ from typing import Any, BinaryIO, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .aggregate import STRATEGY, crowd_corrected
-from .batching import BatchReport, Share
+from .aggregate import STRATEGY, crowd_corrected, num_draws, windows_of
+from .batching import BatchReport, Pending, Share
 from .calibration import DEFAULT_SET, BundleSet, load_bundle_set
 from .detectors import PrecisionWish, is_track_bundle
 from .detectors.runtime import SCORE_TOLERANCE
 from .engine import Engine
-from .errors import BundleMismatchError, DecodeDoubtError
+from .errors import BundleMismatchError, DecodeDoubtError, DecodeLimitError, DetectorError, MediaError
 from .explain import crop_request
 from .faces.detect import SMALLEST_FACE_PX, FaceDetector, boxes_in_full_size
 from .faces.sparse import STRIDE
@@ -81,8 +81,8 @@ def _session(file: BinaryIO, options: ScreeningOptions, run: _Run) -> DecodeSess
     return DecodeSession(file, options=options, cancel=run.cancel, threads=run.decode_threads)
 
 
-_Wait = tuple[list[tuple[int, int]], str, Callable[[], NDArray[np.float32]]]
-"""(frame_id, box number) of queued crops, the detector's name, what waits for their logits."""
+_Wait = tuple[list[tuple[int, int]], str, Pending]
+"""(frame_id, box number) of queued crops, the detector's name, their logits to come."""
 
 
 class Screener:
@@ -195,8 +195,8 @@ class Screener:
 
         Raises:
             MediaError: a subclass that names why this file cannot be judged.
-            DecodeLimitError: decoding ran into a limit.
-            DetectorError: a detector failed, or the deadline passed.
+            DecodeLimitError: decoding ran into a limit before there was a verdict.
+            DetectorError: a detector failed, or the deadline passed, before there was a verdict.
             ScreeningCancelled: `cancel` was set.
         """
         deadline = time.monotonic() + (deadline_seconds or self.options.total_seconds)
@@ -217,7 +217,13 @@ class Screener:
             verdict = self._verdict(session, info, run)
         if verdict.verdict != "suspicious" or not self._may_look_again(info):
             return verdict
-        return self._look_again(file, verdict, replace(run, look=Look(), cpu_before=run.cpu_before + session.cpu_seconds))
+        try:
+            return self._look_again(file, verdict, replace(run, look=Look(), cpu_before=run.cpu_before + session.cpu_seconds))
+        except DecodeDoubtError:
+            raise  # decoding in one thread has not been tried
+        except (MediaError, DecodeLimitError, DetectorError):
+            # a suspicion that was measured is worth more than none
+            return replace(verdict, warnings=(*verdict.warnings, "LOOKS_FAILED"))
 
     def _verdict(self, session: DecodeSession, info: VideoInfo, run: _Run, **said: Any) -> Verdict:
         """What the look says: in fp32 where bf16 might change the word, and asked again where it is a suspicion."""
@@ -240,13 +246,15 @@ class Screener:
             logits = self.engine.logits(name, crops, deadline=run.deadline, cancel=run.cancel, exact=True, share=run.share)
             return [float(value) for value in logits]
 
+        calibration = self.bundle_set.calibration.under(verdict.video.quantiser)
+        scores = [without_shadow(score) for score in scored.scores]
         with run.clock.stage("classify"):
             return asked_again(
-                [without_shadow(score) for score in scored.scores],
+                scores,
                 scored.crops,
                 track_id=track_id,
-                num_tracks=sum(track.p_fake is not None for track in verdict.tracks),
-                calibration=self.bundle_set.calibration.under(verdict.video.quantiser),
+                num_draws=num_draws(windows_of(scores, calibration.fusion.fuse)),
+                calibration=calibration,
                 rescore=rescore,
                 names=[bundle.name for bundle in self.bundle_set.bundles if not is_track_bundle(bundle)],
             )
@@ -256,7 +264,7 @@ class Screener:
         return looks > 1 and info.num_packets >= looks * self.options.num_frames
 
     def _look_again(self, file: BinaryIO, undecided: Verdict, run: _Run) -> Verdict:
-        """Several looks at other frames of an undecided video, each judged as calibrated; the middle one counts."""
+        """Several looks at other frames of an undecided video, each judged as calibrated; the middle one counts. Raises as `screen`."""
         num_looks = self.options.num_looks_undecided
         more = replace(self.options, num_frames=num_looks * self.options.num_frames, first_look=None)
         with _session(file, more, run) as session:
@@ -314,38 +322,41 @@ class Screener:
             at_once = self.options.first_look if is_first and session.in_threads else None
             frames, more = session.next_frames(at_once or _FIRST_WINDOW)
         self._gather(session, frames, more, run, num_frames=num_frames)
-        return info
+        return replace(info, quantiser=run.look.quantiser(info.quantiser))
 
     def _gather(self, session: DecodeSession, frames: list[Frame], more: bool, run: _Run, *, num_frames: int | None = None) -> None:
         """Decode, find faces, cut and score, window by window: while one is being looked at, the next is being decoded."""
         waits: list[_Wait] = []
-        while frames:
-            if more:
-                left = (num_frames or self.options.num_frames) - len(run.look.frames) - len(frames)
-                session.ask_frames(left if 0 < left <= _WINDOW + 1 else _WINDOW)
-            with run.clock.stage("detect"):
-                boxes = self._find_faces(frames, run)
-            following: list[Frame] = []
-            if more:
-                with run.clock.stage("decode"):
-                    following, more = session.take_frames()
-            with run.clock.stage("crop"):
-                self._cut(session, frames, boxes, run.look)
-                session.release(up_to=frames[-1].frame_id)
-            waits += self._start_scoring(frames, boxes, run)
-            frames = following
-        self._finish_scoring(waits, run)
+        try:
+            while frames:
+                if more:
+                    left = (num_frames or self.options.num_frames) - len(run.look.frames) - len(frames)
+                    session.ask_frames(left if 0 < left <= _WINDOW + 1 else _WINDOW)
+                with run.clock.stage("detect"):
+                    boxes = self._find_faces(frames, run)
+                following: list[Frame] = []
+                if more:
+                    with run.clock.stage("decode"):
+                        following, more = session.take_frames()
+                with run.clock.stage("crop"):
+                    self._cut(session, frames, boxes, run.look)
+                    session.release(up_to=frames[-1].frame_id)
+                self._start_scoring(frames, boxes, run, waits)
+                frames = following
+            self._finish_scoring(waits, run)
+        except BaseException:
+            for _, _, wait in waits:
+                wait.abandon()  # the device is there for the other videos
+            raise
 
-    def _start_scoring(self, frames: Sequence[Frame], boxes: Sequence[Sequence[FaceBox]], run: _Run) -> list[_Wait]:
-        """Queue the crops of `frames` for every detector of single crops."""
+    def _start_scoring(self, frames: Sequence[Frame], boxes: Sequence[Sequence[FaceBox]], run: _Run, waits: list[_Wait]) -> None:
+        """Queue the crops of `frames` for every detector of single crops; what is queued is added to `waits`."""
         keys = [(frame.frame_id, number) for frame, kept in zip(frames, boxes, strict=True) for number in range(len(kept))]
-        waits: list[_Wait] = []
         for bundle in self._scored:
             if not is_track_bundle(bundle):
                 crops = [run.look.crops[key][bundle.name][0] for key in keys]
                 wait = self.engine.start_logits(bundle.name, crops, deadline=run.deadline, cancel=run.cancel, share=run.share)
                 waits.append((keys, bundle.name, wait))
-        return waits
 
     def _finish_scoring(self, waits: Sequence[_Wait], run: _Run) -> None:
         look = run.look
@@ -393,7 +404,8 @@ class Screener:
         """Whether what bf16 may add or take could carry a track over a threshold."""
         calibration = self.bundle_set.calibration
         scores = [track.z for track in verdict.tracks if track.z is not None]
-        corrected = [crowd_corrected(z, num_tracks=len(scores), beta=calibration.beta) for z in scores]
+        # as many as can be judged; that number is not known here, and a close call too many only costs time
+        corrected = [crowd_corrected(z, num_draws=draws, beta=calibration.beta) for z in scores for draws in range(1, len(scores) + 1)]
         probabilities = [verdict.p_fake, *(calibration.probability(z) for z in (*scores, *corrected))]
         return any(
             abs(probability - threshold) <= self._inexactness

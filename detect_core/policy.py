@@ -9,15 +9,13 @@ from typing import Final
 
 import numpy as np
 
-from .aggregate import MIN_TRACK_CROPS, TrackWindow, crowd_corrected
+from .aggregate import MIN_TRACK_CROPS, TrackWindow, crowd_corrected, num_draws
 from .calibration import VideoCalibration
 from .structs import VerdictWord
 
 MIN_CROPS: Final = 5
 """Fewer accepted crops allow no judgement."""
-MIN_MEAN_WEIGHT: Final = 0.12
-"""Faces so small or blurred on average that neither verdict would be earned."""
-POLICY: Final = "two-thresholds/2"
+POLICY: Final = "two-thresholds/3"
 _OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE", "UNSTABLE_UNDER_RECOMPRESSION"}
 """Reasons not to judge one face that say nothing about the others of the video."""
 
@@ -69,7 +67,8 @@ def decide(
 ) -> Decision:
     """Judge a video by its highest-scoring face; where that one cannot be judged, another one that is suspicious decides.
 
-    A blurred or unusual face may not hide what a clear one beside it shows. It keeps the others from being called authentic.
+    A blurred or unusual face may not hide what a clear one beside it shows, even if that is one to look at and no verdict. It keeps the
+    others from being called authentic.
 
     Args:
         windows: best windows of the tracks that are long enough.
@@ -88,6 +87,7 @@ def decide(
             _by_face(
                 window,
                 num_tracks=len(windows),
+                draws=num_draws(windows),
                 calibration=calibration,
                 logits=track_logits.get(window.track_id, {}),
                 distance=circumstances.distances.get(window.track_id),
@@ -100,7 +100,8 @@ def decide(
     ]
     for decision in decisions:
         if not _OF_ONE_FACE & {*decision.reason_codes}:
-            return decision if decision.verdict in ("suspicious", "manipulated") else decisions[0]
+            speaks = decision.verdict in ("suspicious", "manipulated") or "CROWD_UNCERTAIN" in decision.reason_codes
+            return decision if speaks else decisions[0]
     return decisions[0]
 
 
@@ -108,15 +109,16 @@ def _by_face(
     best: TrackWindow,
     *,
     num_tracks: int,
+    draws: int,
     calibration: VideoCalibration,
     logits: Mapping[str, float],
     distance: float | None,
     quantiser: float | None,
 ) -> Decision:
-    """What one face says about a video of `num_tracks`."""
+    """What one face says about a video of `num_tracks`, of which `draws` can be judged."""
     raw = calibration.probability(best.z)
-    p_fake = calibration.probability(crowd_corrected(best.z, num_tracks=num_tracks, beta=calibration.beta))
-    if best.mean_weight < MIN_MEAN_WEIGHT:
+    p_fake = calibration.probability(crowd_corrected(best.z, num_draws=draws, beta=calibration.beta))
+    if not best.is_judgeable:
         return Decision(
             verdict="inconclusive",
             p_fake=None,
@@ -128,7 +130,7 @@ def _by_face(
             verdict="inconclusive",
             p_fake=p_fake,
             reason_codes=("CROWD_UNCERTAIN",),
-            sentence=f"Face {best.track_id} looks manipulated, but among {num_tracks} faces one such score can be chance; look at that face.",
+            sentence=f"Face {best.track_id} looks manipulated, but among {draws} faces one such score can be chance; look at that face.",
             track_id=best.track_id,
         )
     spread = float(np.std(list(logits.values()) or [0.0]))

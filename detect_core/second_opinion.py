@@ -41,7 +41,7 @@ def asked_again(
     crops: Mapping[tuple[int, float], Mapping[str, Crop]],
     *,
     track_id: int,
-    num_tracks: int,
+    num_draws: int,
     calibration: VideoCalibration,
     rescore: Callable[[str, Sequence[Crop]], Sequence[float]],
     names: Sequence[str],
@@ -52,7 +52,7 @@ def asked_again(
         scores: of all tracks.
         crops: (track, seconds) -> detector name -> crop.
         track_id: the track that decided.
-        num_tracks: tracks that were judged, for the crowd correction.
+        num_draws: faces that could be judged, for the crowd correction.
         calibration: fuses and calibrates.
         rescore: detector name and crops to their logits.
         names: detectors of single crops; what detectors of tracks said stays as it is.
@@ -72,5 +72,5 @@ def asked_again(
                 row[name] = float(value)
         again = best_window([calibration.fusion.fuse(row) for row in logits], weights[window.start : window.stop])
         assert again is not None
-        out.append(calibration.probability(crowd_corrected(again.z, num_tracks=num_tracks, beta=calibration.beta)))
+        out.append(calibration.probability(crowd_corrected(again.z, num_draws=num_draws, beta=calibration.beta)))
     return out

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from .aggregate import TrackWindow, best_window, of_track
+from .aggregate import of_track, windows_of
 from .bundle import Bundle
 from .calibration import BundleSet
 from .evidence import mean_logits
@@ -58,18 +58,13 @@ def shadow_opinion(scores: Sequence[CropScore], *, shadow: BundleSet, counts: Fa
     calibration = shadow.calibration.under(quantiser)
     mine = [of_shadow(score) for score in scores]
     scored = [score for score in mine if score.logits]
-    tracks = {track_id: of_track(scored, track_id) for track_id in sorted({score.track_id for score in scored})}
-    windows: list[TrackWindow] = []
-    for track_id, track in tracks.items():
-        window = best_window([calibration.fusion.fuse(s.logits) for s in track], [s.weight for s in track], track_id=track_id)
-        if window is not None:
-            windows.append(window)
+    windows = windows_of(scored, calibration.fusion.fuse)
     decision = decide(
         windows,
         counts=counts,
         num_crops=sum(window.num_crops for window in windows),
         calibration=calibration,
-        track_logits={window.track_id: mean_logits([s.logits for s in tracks[window.track_id]], window) for window in windows},
+        track_logits={window.track_id: mean_logits([s.logits for s in of_track(scored, window.track_id)], window) for window in windows},
         circumstances=Circumstances(quantiser=quantiser),
     )
     return ShadowOpinion(bundle_set=shadow.label, verdict=decision.verdict, p_fake=decision.p_fake)

@@ -66,7 +66,8 @@ class VideoInfo:
     bit_rate: float | None = None
     """Bits per second of the video packets; None for a single frame."""
     quantiser: float | None = None
-    """Mean H.264 quantiser of a key picture, up to 51 (0 is nearly lossless, deep pictures go below); None for other codecs."""
+    """Mean H.264 quantiser, up to 51 (0 is nearly lossless, deep pictures go below): that of a key picture or the median of the
+    looked-at ones, whichever is lower, because a coarse one here and there takes nothing from the others. None for other codecs."""
     warnings: tuple[str, ...] = ()
     """Public warning codes, for example `VFR`."""
 
@@ -89,6 +90,8 @@ class Frame:
     """(H, W, 3) RGB."""
     scale: float
     """Full-size pixels per pixel of `image_hwc`, >= 1 unless the source is smaller."""
+    quantiser: float | None = None
+    """Mean H.264 quantiser of the picture; None for other codecs and pictures that a graphics card decoded."""
 
     def __post_init__(self) -> None:
         image = self.image_hwc
@@ -97,6 +100,7 @@ class Frame:
             f"image_hwc must be uint8 (H, W, 3), got {image.dtype} {image.shape}",
         )
         _require(self.scale > 0, f"scale must be positive, got {self.scale}")
+        _require(self.quantiser is None or -40 <= self.quantiser <= 51, f"quantiser must be in -40 to 51, got {self.quantiser}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -112,3 +112,20 @@ def astronaut_pictures(count: int, *, size: tuple[int, int] = (480, 360), zoom: 
         matrix = np.array([[scale, 0, width / 2 - scale * centre[0]], [0, scale, height / 2 - scale * centre[1]]])
         pictures.append(cv2.warpAffine(portrait, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
     return pictures
+
+
+def joined_parts(parts: Sequence[tuple[int, int]]) -> bytes:
+    """One H.264 stream (MPEG-TS) of parts that begin with a key picture: (pictures, quantiser) of each."""
+    stream, target = io.BytesIO(), io.BytesIO()
+    for count, quantiser in parts:
+        part = io.BytesIO()
+        write_clip(part, moving_pictures(count), container="h264", options={"x264-params": f"qp={quantiser}:ipratio=1:bframes=0"})
+        stream.write(part.getvalue())
+    stream.seek(0)
+    with av.open(stream, format="h264") as source, av.open(target, "w", format="mpegts") as sink:
+        video = sink.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            packet.stream, packet.time_base = video, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            sink.mux(packet)
+    return target.getvalue()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 NUM_MOMENTS: Final = 3
-"""Moments that are explained: the worst of the worst tracks."""
+"""Moments that are explained: the first of the evidence, which are about the face that decided."""
 _CLIP_MARGIN_SECONDS: Final = 2.5
 
 

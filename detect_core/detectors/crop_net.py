@@ -12,7 +12,7 @@ from torch import nn
 
 from ..bundle import Bundle, load_net
 from ..errors import BundleMismatchError, DetectorError
-from .runtime import Precision, PrecisionWish, choose_runtime
+from .runtime import Precision, PrecisionWish, choose_runtime, without_tf32
 from .transfer import Uploader
 
 _NUM_PROBES: Final = 4
@@ -38,6 +38,7 @@ class CropNetDetector:
         """
         self.bundle = bundle
         self._device = torch.device(device)
+        without_tf32(self._device)  # before the probe: its fp32 is what other ways are held against
         self._upload = Uploader(self._device)
         self._mean = torch.tensor(bundle.crop.mean, device=self._device).view(1, 3, 1, 1) * 255.0
         self._scale = 1.0 / (torch.tensor(bundle.crop.std, device=self._device).view(1, 3, 1, 1) * 255.0)

@@ -45,6 +45,16 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def without_tf32(device: torch.device) -> None:
+    """Make the process compute fp32 in fp32 on a CUDA device: torch lets cuDNN's convolutions round to the ten bits of TF32 unless it is told.
+
+    Scores are calibrated in fp32, and what is computed again in fp32 next to a threshold must be it.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def choose_runtime(net: nn.Module, probe_BCHW: Tensor, *, wish: PrecisionWish, temperature: float, compiled: bool = False) -> NetRuntime:
     """The fastest way to run `net` whose scores stay within `SCORE_TOLERANCE` of plain fp32.
 

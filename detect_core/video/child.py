@@ -28,7 +28,7 @@ from .foreign_file import ForeignFile
 from .hardware import Device, decode_with_fallback
 from .index import index_packets, refuse_still
 from .probe import open_container
-from .quantiser import key_quantiser
+from .quantiser import key_quantiser, picture_quantiser
 from .sandbox import SandboxState
 from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
 from .upright import UPRIGHT, orientation_of, pixel_aspect, with_square_pixels
@@ -176,7 +176,15 @@ class DecodeChild:
             height, width = small.shape[:2]
             full_width, _ = picture.upright_size(frame, orientation=self._orientation)
             rows.append(
-                {"id": self._next_id, "pts": seconds, "offset": offset, "height": height, "width": width, "scale": full_width / width}
+                {
+                    "id": self._next_id,
+                    "pts": seconds,
+                    "offset": offset,
+                    "height": height,
+                    "width": width,
+                    "scale": full_width / width,
+                    "quantiser": picture_quantiser(self._carry[1]),
+                }
             )
             self._held[self._next_id] = frame
             self._next_id += 1

@@ -40,7 +40,12 @@ SHARED_BYTES: Final = 48 * 1024 * 1024
 """Shared memory of one decode: 60 small pictures of 640x360, or 600 crops of 160 px. Pages are used on touch only."""
 
 _CRASH_SIGNALS: Final = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
-_MAX_SMALL_PX: Final = 4096
+_MISFITS: Final = (KeyError, TypeError, ValueError, OverflowError)
+"""What an answer raises that is JSON and not what the protocol says; the last one is of numbers that are not finite."""
+_MAX_WHOLE: Final = 2**53
+"""Of a count: arithmetic and JSON keep such numbers exact."""
+_MAX_LETTERS: Final = 500
+"""Of what the child says in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class DecodeSession:
         self.sandbox: dict[str, Any] = {}
         self.num_packets_decoded = 0
         self.num_planned = 0
+        self._num_asked = 0
+        self._num_frames = 0
         self._last_pts_seconds = -math.inf
         self.cpu_seconds = 0.0
         self.peak_rss_bytes = 0
@@ -147,10 +154,10 @@ class DecodeSession:
             }
         )
         try:
-            info = VideoInfo(**{**answer["info"], "warnings": tuple(answer["info"]["warnings"])})
+            info = _video_info(answer["info"])
             self.sandbox = dict(answer["sandbox"])
             self.in_threads = bool(answer.get("in_threads"))
-        except (KeyError, TypeError, ValueError) as err:
+        except _MISFITS as err:
             raise self._protocol_error(f"its description of the video does not fit ({err})") from err
         self.warnings.update(info.warnings)
         return info
@@ -171,6 +178,7 @@ class DecodeSession:
 
     def ask_frames(self, max_frames: int) -> None:
         """Let the child decode the next sampled frames while the caller does something else; then `take_frames`."""
+        self._num_asked = max_frames
         with self._conversation(time.monotonic()):
             wire.send(self._child.sock, {"op": "next", "max_frames": max_frames})
 
@@ -178,25 +186,28 @@ class DecodeSession:
         """The frames asked for with `ask_frames`; returns and raises as `next_frames`."""
         answer = self._answer()
         try:
+            rows = answer["frames"]
+            self._count(len(rows))  # before a picture is copied: a short message can name any number of them
             frames = [
                 Frame(
                     frame_id=int(row["id"]),
                     pts_seconds=float(row["pts"]),
-                    image_hwc=self._picture(row["offset"], row["height"], row["width"]),
-                    scale=float(row["scale"]),
+                    image_hwc=self._picture(row["offset"], row["height"], row["width"], most_px=max(2, self._options.small_long_side_px)),
+                    scale=_finite(row["scale"]),
+                    quantiser=float(row["quantiser"]) if row.get("quantiser") is not None else None,
                 )
-                for row in answer["frames"]
+                for row in rows
             ]
             self._in_order(frames)
-            self.num_packets_decoded = int(answer["packets_decoded"])
-            self.num_planned = int(answer["planned"])
-            self.cpu_seconds = float(answer["cpu_seconds"])
-            self.peak_rss_bytes = int(answer["peak_rss_bytes"])
-            self.warnings.update(str(warning) for warning in answer["warnings"])
+            self.num_packets_decoded = _whole(answer["packets_decoded"])
+            self.num_planned = _whole(answer["planned"])
+            self.cpu_seconds = _finite(answer["cpu_seconds"])
+            self.peak_rss_bytes = _whole(answer["peak_rss_bytes"])
+            self.warnings.update(_words(warning) for warning in answer["warnings"])
             hardware = str(answer.get("hardware", ""))
             self.hardware = hardware if hardware in HARDWARE_OUTCOMES else ""
             more = bool(answer["more"])
-        except (KeyError, TypeError, ValueError) as err:
+        except _MISFITS as err:
             raise self._protocol_error(f"its frames do not fit ({err})") from err
         if more and not frames:
             raise self._protocol_error("it promised more frames and sent none")
@@ -229,6 +240,14 @@ class DecodeSession:
         """Forget the held full-size pictures, so that the next ones have room; only those up to a frame number when one is given."""
         self._ask({"op": "release", "up_to": up_to})
 
+    def _count(self, num_frames: int) -> None:
+        """Refuse more frames than were asked for, and more in all than are ever sampled: an endless video would fill the worker's memory."""
+        self._num_frames += num_frames
+        if num_frames > self._num_asked or self._num_frames > self._options.num_frames:
+            raise ValueError(
+                f"{num_frames} frames, {self._num_frames} in all, where {self._num_asked} were asked for and {self._options.num_frames} are sampled"
+            )
+
     def _in_order(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
             if not self._last_pts_seconds < frame.pts_seconds < math.inf:
@@ -247,16 +266,16 @@ class DecodeSession:
             for i, row in zip(batch, answer["crops"], strict=True):
                 size = requests[i].size_px
                 sharpness = float(row["sharpness"])
-                results[i] = (self._picture(row["offset"], size, size), sharpness if np.isfinite(sharpness) else 0.0)
-        except (KeyError, TypeError, ValueError) as err:
+                results[i] = (self._picture(row["offset"], size, size, most_px=size), sharpness if np.isfinite(sharpness) else 0.0)
+        except _MISFITS as err:
             raise self._protocol_error(f"its crops do not fit ({err})") from err
 
-    def _picture(self, offset: int, height: int, width: int) -> NDArray[np.uint8]:
+    def _picture(self, offset: int, height: int, width: int, *, most_px: int) -> NDArray[np.uint8]:
         """Copy one picture out of shared memory; the child is not trusted to stay inside it."""
         offset, height, width = int(offset), int(height), int(width)
         num_bytes = 3 * height * width
-        if not (0 < height <= _MAX_SMALL_PX and 0 < width <= _MAX_SMALL_PX and 0 <= offset <= SHARED_BYTES - num_bytes):
-            raise ValueError(f"picture {height}x{width} at {offset} lies outside the shared memory")
+        if not (0 < height <= most_px and 0 < width <= most_px and 0 <= offset <= SHARED_BYTES - num_bytes):
+            raise ValueError(f"picture {height}x{width} at {offset} lies outside the shared memory, or is larger than {most_px} pixels")
         return np.frombuffer(self._shm, np.uint8, num_bytes, offset).reshape(height, width, 3).copy()
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -323,7 +342,7 @@ class DecodeSession:
 
     def _protocol_error(self, what: str) -> DecodeProtocolError:
         self._child.kill()
-        return DecodeProtocolError(f"the decode child misbehaved: {what}; the file is treated as hostile")
+        return DecodeProtocolError(f"the decode child misbehaved: {_words(what)}; the file is treated as hostile")
 
     def _death(self) -> DetectCoreError:
         self._child.dead.wait(5)
@@ -335,9 +354,42 @@ class DecodeSession:
         return DecodeResourceError(f"the decode child ended early (status {status}); the video will be tried again")
 
 
+def _video_info(said: dict[str, Any]) -> VideoInfo:
+    """The child's description of the video, every field of the type that it must have.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: it does not fit.
+    """
+    whole = {name: _whole(said[name]) for name in ("width_px", "height_px", "num_packets", "num_keyframes", "rotation_degrees")}
+    words = {name: _words(said[name]) for name in ("codec", "container", "pixel_format")}
+    rates = {name: None if said.get(name) is None else _finite(said[name]) for name in ("frame_rate", "bit_rate")}
+    warnings = tuple(_words(warning) for warning in said["warnings"])
+    return VideoInfo(**{**said, **whole, **words, **rates, "duration_seconds": _finite(said["duration_seconds"]), "warnings": warnings})
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number <= _MAX_WHOLE:
+        raise ValueError("a count is negative, or larger than any that is counted here")
+    return number
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
+
+
+def _words(value: Any) -> str:
+    """Text that can be shown and stored: neither long, nor with control characters or halves of surrogate pairs."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(value)[:_MAX_LETTERS])
+
+
 def _named_error(answer: dict[str, Any]) -> DetectCoreError:
     """The child's error under its own class, if it is one that a child may raise."""
-    kind = getattr(errors, str(answer.get("error")), None)
+    name = _words(answer.get("error"))
+    kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, (errors.MediaError, errors.DecodeLimitError)):
-        return kind(str(answer.get("message"))[:500])
-    return DecodeProtocolError(f"the decode child answered with an unknown error {answer.get('error')!r}; the file is treated as hostile")
+        return kind(_words(answer.get("message")))
+    return DecodeProtocolError(f"the decode child answered with an unknown error {name!r}; the file is treated as hostile")

@@ -34,6 +34,8 @@ class ChildHandle:
     """Exit code, or minus the signal that ended it."""
     peak_rss_bytes: int = 0
     cpu_seconds: float = 0.0
+    refusal: str = ""
+    """Why the nursery could not start it."""
 
     def kill(self) -> None:
         """SIGKILL the child if it still lives."""
@@ -87,7 +89,7 @@ class NurseryKeeper:
         """Fork a decode child that holds copies of the two descriptors.
 
         Raises:
-            DecodeResourceError: the nursery did not answer in time (the machine has no memory or processes left).
+            DecodeResourceError: the nursery could not start it, or did not answer in time (the machine has no memory or processes left).
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         handle = ChildHandle(sock=ours)
@@ -113,6 +115,9 @@ class NurseryKeeper:
         if not handle.spawned.wait(_SPAWN_SECONDS):
             handle.close()
             raise DecodeResourceError(f"no decode child was started within {_SPAWN_SECONDS:.0f} s; the video will be tried again")
+        if handle.refusal:
+            handle.close()
+            raise DecodeResourceError(f"no decode child could be started ({handle.refusal}); the video will be tried again")
         if handle.pid == 0:
             handle.close()
             raise DecodeResourceError("the process that starts decode children ended before it started one; the video will be tried again")
@@ -158,6 +163,8 @@ class NurseryKeeper:
             message, _ = received
             if "spawned" in message:
                 self._on_spawned(nursery, message)
+            elif "failed" in message:
+                self._on_failed(nursery, message)
             else:
                 self._on_dead(nursery, message)
         nursery.control.close()
@@ -184,6 +191,12 @@ class NurseryKeeper:
                         handle.pidfd = os.pidfd_open(pid)
         if early is not None:
             _record_death(handle, early)
+        handle.spawned.set()
+
+    def _on_failed(self, nursery: _Nursery, message: dict[str, Any]) -> None:
+        with self._lock:
+            handle = nursery.waiting.pop(int(message["failed"]))
+        handle.refusal = str(message["reason"])
         handle.spawned.set()
 
     def _on_dead(self, nursery: _Nursery, message: dict[str, Any]) -> None:

@@ -92,7 +92,13 @@ def _rehearse() -> None:
 
 def _spawn(control: socket.socket, message: dict[str, Any], fds: list[int], *, inherited: tuple[int, int]) -> None:
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as err:  # no process or memory is left: that is one child less, and the others go on
+        for fd in fds:
+            os.close(fd)
+        wire.send(control, {"failed": message["ticket"], "reason": f"{type(err).__name__}: {err.strerror}"})
+        return
     if pid == 0:
         # whatever happens below, this copy of the process must never return into the nursery's loop
         try:

@@ -1,4 +1,4 @@
-"""How hard a video was compressed: the mean quantiser of its key pictures, as the decoder itself saw it.
+"""How hard a video was compressed: the mean quantisers of a key picture and of the looked-at ones, as the decoder itself saw them.
 
 Only H.264 pictures say so (0 to 51, ITU-T H.264 clause 7.4.5; six steps halve the detail that is kept). A file that was
 compressed hard once and gently a second time shows the second quantiser: what is low proves nothing, what is high does.

@@ -20,6 +20,7 @@ from .hardware import as_in_software
 from .index import PacketIndex
 from .plan import cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
 from .probe import open_container
+from .quantiser import EXPORT
 from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds, without_gaps
 
 
@@ -101,7 +102,7 @@ def decode_wanted(
     try:
         context = stream.codec_context
         context.thread_count = threads
-        context.options = {"max_pixels": str(limits.frame_pixels)}
+        context.options = {"max_pixels": str(limits.frame_pixels), **(EXPORT if context.name == "h264" else {})}
         if threads > 1:
             context.thread_type = "FRAME"
             context.options = {**context.options, "err_detect": "crccheck+bitstream+buffer+explode"}  # a damaged picture does not come out

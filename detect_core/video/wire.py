@@ -57,8 +57,8 @@ def receive(sock: socket.socket, *, max_fds: int = 0, deadline: float | None = N
         raise WireError(f"the peer announced a message of {size} bytes, the limit is {MAX_MESSAGE_BYTES}")
     try:
         message = json.loads(_receive_exactly(sock, size, deadline))
-    except ValueError as err:
-        raise WireError(f"the peer sent no JSON: {err}") from err
+    except (ValueError, RecursionError) as err:
+        raise WireError(f"the peer sent no JSON, or JSON too deep to read: {err}") from err
     if not isinstance(message, dict):
         raise WireError(f"the peer sent {type(message).__name__}, expected an object")
     return message, list(fds)

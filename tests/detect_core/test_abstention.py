@@ -98,7 +98,7 @@ def test_the_deciding_window_is_asked_again_on_each_copy_of_its_own_crops() -> N
         return [float(len(asked))] * len(copies)
 
     calibration = replace(CALIBRATION, fusion=Fusion(kind="weighted_sum", offsets={}, weights={"a": 1.0, "track": 2.0}))
-    again = asked_again(scores, crops, track_id=1, num_tracks=1, calibration=calibration, rescore=rescore, names=["a"])
+    again = asked_again(scores, crops, track_id=1, num_draws=1, calibration=calibration, rescore=rescore, names=["a"])
 
     assert asked == [("a", 5)] * len(COPIES)
     assert again == [pytest.approx(calibration.probability(1.0 + copy)) for copy in range(1, len(COPIES) + 1)]
@@ -117,6 +117,7 @@ def of_faces(
     circumstances: Circumstances = NORMAL,
     logits: dict[int, dict[str, float]] | None = None,
     again: dict[int, list[float]] | None = None,
+    calibration: VideoCalibration = CALIBRATION,
 ) -> Decision:
     """The decision about faces of (z, mean weight)."""
     windows = [TrackWindow(track_id=i, z=z, start=0, stop=5, num_crops=20, mean_weight=weight) for i, (z, weight) in enumerate(faces)]
@@ -124,7 +125,7 @@ def of_faces(
         windows,
         counts=COUNTS,
         num_crops=40,
-        calibration=CALIBRATION,
+        calibration=calibration,
         track_logits=logits or {},
         circumstances=circumstances,
         again=again or {},
@@ -143,6 +144,14 @@ def test_a_face_that_cannot_be_judged_hides_no_clear_one() -> None:
     assert of_faces(clear, (FAKE + 0.1, 0.9), again=dropped).track_id == 0
     assert of_faces((CLEAN, 0.9), (FAKE, 0.9), again=dropped).reason_codes == ("UNSTABLE_UNDER_RECOMPRESSION",)
     assert of_faces(clear, (FAKE + 0.1, 0.9), again={**dropped, 0: [0.1] * 3}).track_id == 1
+
+
+def test_a_face_that_cannot_be_judged_hides_no_clear_one_that_is_uncertain_in_a_crowd() -> None:
+    crowded = replace(CALIBRATION, beta=3.0)
+    clean, blurred = (CLEAN, 0.9), (FAKE + 0.1, 0.05)
+    decision = of_faces((FAKE, 0.9), clean, blurred, calibration=crowded)
+    assert (decision.reason_codes, decision.track_id) == (("CROWD_UNCERTAIN",), 0)
+    assert of_faces(clean, clean, blurred, calibration=crowded).reason_codes == ("LOW_EVIDENCE",)
 
 
 def test_a_face_that_cannot_be_judged_keeps_the_others_from_being_cleared() -> None:

@@ -139,6 +139,41 @@ def held_up(batcher: MicroBatcher) -> tuple[threading.Event, list[list[str]]]:
     return go, batches
 
 
+def test_what_a_cancelled_screening_queued_is_not_run(batcher: MicroBatcher) -> None:
+    go, batches = held_up(batcher)
+    cancel = threading.Event()
+    batcher.start("net", ["cancelled"] * 6, deadline=soon(60), cancel=cancel)
+    other = batcher.start("net", ["other"], deadline=soon(60), cancel=threading.Event())
+    cancel.set()
+    go.set()
+    other()
+
+    assert batches == [["first"], ["other"]]
+
+
+def test_what_was_queued_is_not_run_after_its_deadline(batcher: MicroBatcher) -> None:
+    go, batches = held_up(batcher)
+    late = batcher.start("net", ["late"] * 6, deadline=soon(0.1))
+    other = batcher.start("net", ["other"], deadline=soon(60))
+    time.sleep(0.2)
+    go.set()
+    other()
+
+    assert batches == [["first"], ["other"]]
+    with pytest.raises(DetectorError, match="deadline"):
+        late()
+
+
+def test_what_was_abandoned_is_not_run(batcher: MicroBatcher) -> None:
+    go, batches = held_up(batcher)
+    batcher.start("net", ["abandoned"] * 6, deadline=soon(60)).abandon()
+    other = batcher.start("net", ["other"], deadline=soon(60))
+    go.set()
+    other()
+
+    assert batches == [["first"], ["other"]]
+
+
 def test_a_video_that_had_more_of_the_device_waits_and_does_not_make_the_batches_of_others_longer(batcher: MicroBatcher) -> None:
     go, batches = held_up(batcher)
     crowd = batcher.start("net", ["crowd"] * 6, deadline=soon(60), share=Share(seconds=1e6))

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from builders import astronaut_pictures, write_clip
+from detect_core import errors
 from detect_core.judging import Look
 from detect_core.options import ScreeningOptions
 from detect_core.pipeline import Screener
-from detect_core.structs import Frame, Verdict
+from detect_core.structs import Frame, Verdict, VideoInfo
+from detect_core.video.decode import DecodeSession
 
 OPTIONS = ScreeningOptions(num_frames=8, first_look=None)
 
@@ -55,6 +57,7 @@ def test_a_suspicious_video_gets_the_middle_of_three_looks(screener: Screener, p
     assert verdict.sampling.policy.endswith("+3_looks/2")
     assert verdict.sampling.num_decoded == verdict.sampling.num_requested == 8
     assert len(verdict.extra["p_fake_recompressed"]) == 3
+    assert "LOOKS_FAILED" not in verdict.warnings
 
 
 @pytest.mark.parametrize(("t_review", "t_fake"), [(0.998, 0.999), (0.0001, 0.0002)])
@@ -71,6 +74,64 @@ def test_a_video_too_short_for_other_frames_keeps_its_verdict(screener: Screener
 
     assert verdict.verdict == "suspicious"
     assert "p_fake_of_looks" not in verdict.extra
+
+
+class SecondSession:
+    """Lets a screening's first decode session be, and raises `error` in place of the second one's frames."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        self.num_sessions = 0
+        self._error = error
+        opened = DecodeSession.open
+
+        def fail(session: DecodeSession, **how: int | None) -> VideoInfo:
+            self.num_sessions += 1
+            if self.num_sessions == 2:
+                raise self._error
+            return opened(session, **how)
+
+        monkeypatch.setattr(DecodeSession, "open", fail)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.DecodeTimeoutError("too slow"),
+        errors.DecodeResourceError("no memory"),
+        errors.DecoderCrashError("crashed"),
+        errors.UndecodableError("damaged"),
+        errors.DetectorError("the deadline passed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_further_looks_that_fail_leave_the_verdict_of_the_first(
+    screener: Screener, portrait: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    second = SecondSession(monkeypatch, error)
+
+    verdict = judged(screener, portrait, t_review=0.001, t_fake=0.999)
+
+    assert second.num_sessions == 2
+    assert verdict.verdict == "suspicious"
+    assert "LOOKS_FAILED" in verdict.warnings
+    assert "p_fake_of_looks" not in verdict.extra
+
+
+def test_a_screening_that_is_cancelled_in_its_further_looks_is_cancelled(
+    screener: Screener, portrait: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SecondSession(monkeypatch, errors.ScreeningCancelled("drain"))
+    with pytest.raises(errors.ScreeningCancelled):
+        judged(screener, portrait, t_review=0.001, t_fake=0.999)
+
+
+def test_a_doubt_in_further_looks_begins_the_screening_anew(screener: Screener, portrait: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = SecondSession(monkeypatch, errors.DecodeDoubtError("odd"))
+
+    verdict = judged(screener, portrait, t_review=0.001, t_fake=0.999)
+
+    assert second.num_sessions == 4
+    assert len(verdict.extra["p_fake_of_looks"]) == 3
 
 
 def test_each_look_holds_frames_of_every_turn_of_the_face_search() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 
-from builders import astronaut_pictures, moving_pictures, write_clip
+from builders import astronaut_pictures, joined_parts, moving_pictures, write_clip
+from detect_core.batching import Pending
 from detect_core.bundle import SHIPPED_ROOT
 from detect_core.calibration import load_bundle_set
 from detect_core.errors import BundleIntegrityError, BundleNotFoundError, CorruptContainerError, DetectorError, ScreeningCancelled
 from detect_core.options import HARDWARE_OUTCOMES, DecodeLimits, ScreeningOptions
 from detect_core.pipeline import Screener
-from detect_core.structs import Verdict
+from detect_core.structs import FaceBox, Frame, Verdict
 
 OPTIONS = ScreeningOptions(num_frames=16, thumbnails=True, first_look=None)
 
@@ -51,6 +52,12 @@ def judge(screener: Screener, path: Path) -> Verdict:
         return screener.screen(file)
 
 
+def test_one_coarse_picture_does_not_make_a_video_coarse(screener: Screener, tmp_path: Path) -> None:
+    path = tmp_path / "clip.ts"
+    path.write_bytes(joined_parts([(9, 20), (9, 20), (9, 20), (1, 40), (9, 20)]))
+    assert judge(screener, path).video.quantiser == pytest.approx(20, abs=0.5)
+
+
 def test_a_portrait_gets_a_measured_verdict_with_everything_that_explains_it(screener: Screener, portrait: Path) -> None:
     verdict = judge(screener, portrait)
 
@@ -62,8 +69,7 @@ def test_a_portrait_gets_a_measured_verdict_with_everything_that_explains_it(scr
     assert verdict.sentence
     assert verdict.bundle_set.startswith("default@")
     # the clip is a photograph under a moving camera: nothing for the detector that looks at how a face changes
-    scored = ("blend_lite", "synthesis_lite", "autogan", "blend", "synthesis")
-    expected = {**dict.fromkeys(scored, "scored"), "temporal": "no_crops", "xception": "not_loaded"}
+    expected = {"blend": "scored", "synthesis": "scored", "autogan": "scored", "temporal": "no_crops", "xception": "not_loaded"}
     assert {report.name: report.state for report in verdict.detectors} == expected
     assert verdict.evidence
     assert all(each.thumbnail_jpeg is not None and each.thumbnail_jpeg.startswith(b"\xff\xd8") for each in verdict.evidence)
@@ -101,6 +107,13 @@ def test_faces_beyond_the_limit_are_left_out_and_named(screener: Screener, crowd
     assert "FACES_LEFT_OUT" in verdict.warnings
     assert verdict.sampling.num_faces == 8
     assert "FACES_LEFT_OUT" not in judge(screener, crowd).warnings
+
+
+def test_the_moments_of_a_verdict_show_the_face_that_decided(screener: Screener, crowd: Path) -> None:
+    verdict = judge(screener, crowd)
+
+    assert len(verdict.tracks) == 2
+    assert {moment.track_id for moment in verdict.evidence} == {verdict.deciding_track}
 
 
 def test_a_video_without_a_face_is_inconclusive_and_unscored(screener: Screener, tmp_path: Path) -> None:
@@ -199,6 +212,28 @@ def test_cancel_and_deadline_end_a_screening(screener: Screener, portrait: Path)
         screener.screen(file, cancel=cancel)
     with portrait.open("rb") as file, pytest.raises(DetectorError, match="deadline"):
         screener.screen(file, deadline_seconds=0.001)
+
+
+def test_a_screening_that_fails_leaves_nothing_for_the_device(screener: Screener, portrait: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued: list[Pending] = []
+    start, find = screener.engine.start_logits, screener._find_faces
+
+    def start_noted(*args: Any, **how: Any) -> Pending:
+        queued.append(start(*args, **how))
+        return queued[-1]
+
+    def find_once(frames: Sequence[Frame], run: Any) -> list[list[FaceBox]]:
+        if queued:
+            raise DetectorError("the second window fails")
+        return find(frames, run)
+
+    monkeypatch.setattr(screener.engine, "start_logits", start_noted)
+    monkeypatch.setattr(screener, "_find_faces", find_once)
+    with pytest.raises(DetectorError, match="second window"):
+        judge(screener, portrait)
+
+    assert queued
+    assert all(each._submission.abandoned for each in queued)
 
 
 def test_a_missing_or_altered_bundle_stops_the_start(tmp_path: Path) -> None:

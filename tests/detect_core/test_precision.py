@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from builders import astronaut_pictures, write_clip
 from detect_core.bundle import load_net
 from detect_core.calibration import DEFAULT_SET, BundleSet, load_bundle_set
-from detect_core.detectors import is_track_bundle, load_detector, runtime
+from detect_core.detectors import crop_net, is_track_bundle, load_detector, runtime
 from detect_core.detectors.packed import PackedConv, pack
 from detect_core.detectors.runtime import choose_runtime
+from detect_core.engine import Engine
 from detect_core.errors import OptionError
 from detect_core.nets import build_net
 from detect_core.options import ScreeningOptions
@@ -101,10 +102,6 @@ def test_a_tangled_net_survives_the_rewriting() -> None:
         torch.testing.assert_close(packed(x_BCHW), net(x_BCHW), atol=1e-5, rtol=1e-4)
 
 
-STRAYING = ("blend_lite", "synthesis_lite")
-"""Depthwise nets lose more to bf16: whether their scores hold depends on the processor's kernels, and where they do not fp32 is used."""
-
-
 def test_the_shipped_detectors_keep_their_scores() -> None:
     for bundle in (each for each in load_bundle_set().bundles if not is_track_bundle(each)):
         size = bundle.crop.size_px
@@ -114,8 +111,8 @@ def test_the_shipped_detectors_keep_their_scores() -> None:
             for wish, tolerance in (("fp32", 1e-5), ("bf16", 1e-2)):
                 chosen = choose_runtime(net, x_BCHW, wish=wish, temperature=bundle.temperature)
                 scores = torch.sigmoid(chosen.run(x_BCHW) / bundle.temperature)
+                assert chosen.precision == wish
                 assert float((scores - plain).abs().max()) <= tolerance
-                assert chosen.precision == wish or bundle.name in STRAYING
 
 
 def test_a_net_that_cannot_be_traced_runs_as_it_is() -> None:
@@ -145,11 +142,47 @@ def test_bf16_that_strays_is_not_used() -> None:
 
 def test_without_fast_bf16_auto_stays_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "has_fast_bf16", lambda _device: False)
-    (bundle,) = (each for each in load_bundle_set().bundles if each.name == "blend")
+    bundle = load_bundle_set().bundles[0]
 
     assert load_detector(bundle, precision="auto").precision == "fp32"
     monkeypatch.setattr(runtime, "has_fast_bf16", lambda _device: True)
     assert load_detector(bundle, precision="auto").precision == "bf16"
+
+
+@pytest.fixture
+def tf32() -> Iterator[Callable[[], list[bool]]]:
+    """Whether convolutions and matrix products on a card may be rounded to TF32; at first both may."""
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = True
+    yield lambda: [switch.allow_tf32 for switch in switches]
+    for switch, was in zip(switches, before, strict=True):
+        switch.allow_tf32 = was
+
+
+def test_an_engine_on_a_card_computes_fp32_in_fp32(tf32: Callable[[], list[bool]], exact: Screener) -> None:
+    made = Engine(replace(exact.bundle_set, bundles=()), device="cuda:0", face_detector=exact.engine.face_detector)
+    made.close()
+
+    assert tf32() == [False, False]
+
+
+def test_a_detector_alone_on_a_card_computes_fp32_in_fp32(tf32: Callable[[], list[bool]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_there(_device: torch.device) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(crop_net, "Uploader", stop_there)
+    with pytest.raises(InterruptedError):
+        load_detector(load_bundle_set().bundles[0], device="cuda")
+
+    assert tf32() == [False, False]
+
+
+def test_on_a_cpu_the_switches_of_the_card_are_left_alone(tf32: Callable[[], list[bool]]) -> None:
+    load_detector(load_bundle_set().bundles[0])
+
+    assert tf32() == [True, True]
 
 
 def test_what_is_asked_for_must_be_known() -> None:
@@ -184,8 +217,8 @@ def test_a_verdict_in_bf16_has_the_same_word_and_says_what_it_was_computed_in(ex
     assert quick.verdict == slow.verdict
     assert quick.p_fake == pytest.approx(slow.p_fake, abs=1e-2)
     assert {report.precision for report in slow.detectors} == {"fp32"}
-    scored = {report.name: report.precision for report in quick.detectors if report.state == "scored" and report.name not in STRAYING}
-    assert set(scored.values()) == ({"fp32"} if fast._is_close_call(quick) else {"bf16"})
+    scored = {report.precision for report in quick.detectors if report.state == "scored"}
+    assert scored == ({"fp32"} if fast._is_close_call(quick) else {"bf16"})
 
 
 def test_next_to_a_threshold_the_exact_net_decides(exact: Screener, portrait: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from detect_core.aggregate import MIN_TRACK_CROPS, best_window, crowd_corrected, of_track, quality_weight
+from detect_core.aggregate import MIN_TRACK_CROPS, TrackWindow, best_window, crowd_corrected, of_track, quality_weight
 from detect_core.calibration import Fusion, VideoCalibration
 from detect_core.evidence import suspicious_segments
 from detect_core.policy import Decision, FaceCounts, decide
@@ -174,9 +174,21 @@ def test_a_score_that_a_crowd_explains_names_the_face_but_does_not_accuse() -> N
     assert strict.track_id == 1
 
 
+def test_faces_that_cannot_be_judged_hide_nobody_in_a_crowd() -> None:
+    counts = FaceCounts(num_frames=32, num_frames_with_face=32, num_small_or_unsure=0, min_face_px=40)
+    clear = TrackWindow(track_id=1, z=1.6, start=0, stop=5, num_crops=32, mean_weight=SHARP)
+    blurred = [TrackWindow(track_id=i, z=-3.0, start=0, stop=5, num_crops=32, mean_weight=BLURRED) for i in range(2, 25)]
+    alone = decide([clear], counts=counts, num_crops=32, calibration=CALIBRATION, track_logits={})
+
+    decision = decide([clear, *blurred], counts=counts, num_crops=768, calibration=CALIBRATION, track_logits={})
+
+    assert (decision.verdict, decision.p_fake) == (alone.verdict, alone.p_fake)
+    assert decision.verdict == "manipulated"
+
+
 def test_the_crowd_correction_is_beta_ln_k() -> None:
-    assert crowd_corrected(2.0, num_tracks=1, beta=0.5) == 2.0
-    assert crowd_corrected(2.0, num_tracks=8, beta=0.5) == pytest.approx(2.0 - 0.5 * math.log(8))
+    assert crowd_corrected(2.0, num_draws=1, beta=0.5) == 2.0
+    assert crowd_corrected(2.0, num_draws=8, beta=0.5) == pytest.approx(2.0 - 0.5 * math.log(8))
 
 
 def test_quality_weight_grows_with_size_and_sharpness() -> None:

@@ -150,7 +150,7 @@ def decoder_rows(report: Report) -> None:
     with stubs.open_world() as world:
         wrong = [each for each in (stubs.try_stub(world, kind) for kind in stubs.ENDS) if each is not None]
         wrong += [each for each in (stubs.try_reach(world, kind) for kind in stubs.REACHES) if each is not None]
-        report.equals("hijacked decoders that end typed, in time, alone", len(stubs.ENDS) + len(stubs.REACHES) - len(wrong), "stubs", 19)
+        report.equals("hijacked decoders that end typed, in time, alone", len(stubs.ENDS) + len(stubs.REACHES) - len(wrong), "stubs", 26)
         report.equals("connections and files of hijacked decoders", len(world.calls) + world.num_stolen(), "", 0)
     report.detail["decoder_wrong"] = wrong
     say(f"decoder stubs: {len(wrong)} wrong")

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from av.codec.hwaccel import HWAccel
@@ -82,15 +83,40 @@ class Stub:
 
     def lie(self) -> None:
         self._open_as_real()
-        wire.receive(self._sock)
-        frame = {"id": 0, "pts": 0.0, "offset": 1 << 40, "height": 4096, "width": 4096, "scale": 1.0}
-        wire.send(self._sock, {"ok": True, "frames": [frame], "more": False, "warnings": [], **self._usage()})
+        self._give([{**self._frame(0), "offset": 1 << 40, "height": 640, "width": 640}])
+
+    def swell(self) -> None:
+        self._open_as_real()
+        self._give([{**self._frame(0), "height": 4000, "width": 4000}])
 
     def nothing_for_ever(self) -> None:
         self._open_as_real()
         while True:
-            wire.receive(self._sock)
-            wire.send(self._sock, {"ok": True, "frames": [], "more": True, "warnings": [], **self._usage()})
+            self._give([], more=True)
+
+    def frames_for_ever(self) -> None:
+        self._open_as_real()
+        for number in count():
+            self._give([self._frame(number)], more=True)
+
+    def all_at_once(self) -> None:
+        self._open_as_real()
+        self._give([self._frame(number) for number in range(5)])
+
+    def endless(self) -> None:
+        self._open_as_real(duration_seconds=float("inf"))
+
+    def countless(self) -> None:
+        self._open_as_real(num_packets=float("inf"))
+
+    def uncounted(self) -> None:
+        self._open_as_real()
+        self._give([{**self._frame(0), "id": float("inf")}])
+
+    def deep(self) -> None:
+        payload = b'{"ok":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}"
+        self._sock.sendall(len(payload).to_bytes(4, "big") + payload)
+        self.hang()
 
     def impostor(self) -> None:
         self._say("SystemExit", "0")
@@ -136,10 +162,17 @@ class Stub:
         wire.send(self._sock, {"ok": False, "error": error, "message": message})
         self.hang()
 
-    def _open_as_real(self) -> None:
+    def _open_as_real(self, **said: Any) -> None:
         info = {"width_px": 64, "height_px": 64, "duration_seconds": 1.0, "num_packets": 1, "num_keyframes": 1, "rotation_degrees": 0}
         kinds = {"codec": "h264", "container": "mov", "pixel_format": "yuv420p", "frame_rate": None, "bit_rate": None, "warnings": []}
-        wire.send(self._sock, {"ok": True, "info": {**info, **kinds}, "sandbox": {}})
+        wire.send(self._sock, {"ok": True, "info": {**info, **kinds, **said}, "sandbox": {}})
+
+    def _frame(self, number: int) -> dict[str, Any]:
+        return {"id": number, "pts": float(number), "offset": 0, "height": 2, "width": 2, "scale": 1.0}
+
+    def _give(self, frames: list[dict[str, Any]], *, more: bool = False) -> None:
+        wire.receive(self._sock)
+        wire.send(self._sock, {"ok": True, "frames": frames, "more": more, "warnings": [], **self._usage()})
 
     def _usage(self) -> dict[str, Any]:
         return {"packets_decoded": 0, "planned": 0, "cpu_seconds": 0.0, "peak_rss_bytes": 0}

@@ -30,7 +30,14 @@ ENDS = {
     "abort": "DECODER_CRASH",
     "leave": "DECODE_RESOURCE_LIMIT",
     "lie": "DECODER_CRASH",
+    "swell": "DECODER_CRASH",
     "nothing_for_ever": "DECODER_CRASH",
+    "frames_for_ever": "DECODER_CRASH",
+    "all_at_once": "DECODER_CRASH",
+    "endless": "DECODER_CRASH",
+    "countless": "DECODER_CRASH",
+    "uncounted": "DECODER_CRASH",
+    "deep": "DECODER_CRASH",
     "impostor": "DECODER_CRASH",
 }
 """What a decoder may turn to, and the code that the video then ends with."""
@@ -70,8 +77,11 @@ class World:
         options = self.options(wall_seconds=wall_seconds)
         with path.open("rb") as file, DecodeSession(file, options=options, nursery=self.nursery, threads=self.threads) as session:
             session.open()
-            frames, _ = session.next_frames(4)
-            return len(frames)
+            num_frames, more = 0, True
+            while more:
+                frames, more = session.next_frames(4)
+                num_frames += len(frames)
+            return num_frames
 
 
 @contextlib.contextmanager

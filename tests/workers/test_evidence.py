@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from jsonschema import Draft202012Validator, validate
 
 import workers.messages
 from api_caller import KEYS, READ_KEY, SUBMIT_KEY, assert_typed, make_caller
-from verdict_builders import made_body, put_verdict
+from verdict_builders import made_body, made_verdict, put_verdict
 from workers.ledger import Ledger, Submission
-from workers.messages import EvidenceBody, JobFacts, VerdictBody, evidence_body, failure_body, parse_enqueue, pending_body
+from workers.messages import EvidenceBody, JobFacts, VerdictBody, evidence_body, failure_body, parse_enqueue, pending_body, verdict_body
 
 SCHEMA = Path(workers.messages.__file__).parent / "schemas" / "evidence-1.schema.json"
 
@@ -47,6 +48,14 @@ def test_evidence_says_what_the_verdict_says_in_columns_with_the_worst_face_firs
     assert evidence.moments[0].detector == "blend"
     assert all(moment.thumb is None for moment in evidence.moments)
     validate(evidence.to_json(), json.loads(SCHEMA.read_text()))
+
+
+def test_evidence_names_the_face_that_decided():
+    verdict = verdict_body(replace(made_verdict(peaks=(0.3, 0.95)), deciding_track=2), job=JobFacts(video_id="v"))
+    assert evidence_body(verdict).to_json()["deciding_track"] == 2
+
+    of_an_older_build = {name: value for name, value in verdict.to_json().items() if name != "deciding_track"}
+    assert evidence_body(VerdictBody.model_validate(of_an_older_build)).deciding_track is None
 
 
 @pytest.mark.parametrize(

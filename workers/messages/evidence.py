@@ -74,7 +74,11 @@ class EvidenceBody(_Part):
     frame: FramePart | None
     tracks: list[TrackEvidencePart] = Field(description="Most suspicious first")
     segments: list[SegmentPart] = Field(description="Stretches that pass the review threshold")
-    moments: list[EvidencePart] = Field(description="Worst moments over all tracks, worst first")
+    deciding_track: int | None = Field(
+        None,
+        description="The track that verdict and p_fake rest on; null when they rest on no single one, and for verdicts of older builds",
+    )
+    moments: list[EvidencePart] = Field(description="Worst moments: of the window that decided, of the rest of its track, of the others")
     looked_at: Annotated[list[float], Field(description="Every looked-at second, with or without a face")]
     detectors: list[ModelPart]
     created_at: str
@@ -116,6 +120,7 @@ def evidence_body(outcome: VerdictBody) -> EvidenceBody:
         frame=FramePart(width=video.width, height=video.height, duration=video.duration, frame_rate=video.frame_rate) if video else None,
         tracks=tracks,
         segments=outcome.segments,
+        deciding_track=outcome.deciding_track,
         moments=outcome.evidence,
         looked_at=outcome.sampling.pts if outcome.sampling else [],
         detectors=outcome.models,

@@ -77,7 +77,7 @@ class SegmentPart(_Part):
 
 
 class EvidencePart(WorstPart):
-    """One of the moments that speak loudest, over all tracks."""
+    """One of the moments that speak for the verdict."""
 
     track: int
 
@@ -144,7 +144,12 @@ class VerdictBody(_Part):
     video: VideoPart | None = None
     tracks: list[TrackPart] = Field(default_factory=list)
     segments: list[SegmentPart] = Field(default_factory=list)
-    evidence: list[EvidencePart] = Field(default_factory=list, description="Worst moments first")
+    deciding_track: int | None = Field(
+        None, description="The track that verdict and score rest on; null when they rest on no single one, and in verdicts of older builds"
+    )
+    evidence: list[EvidencePart] = Field(
+        default_factory=list, description="Worst moments: of the window that decided, of the rest of its track, of the others"
+    )
     sampling: SamplingPart | None = None
     models: list[ModelPart] = Field(default_factory=list)
     bundle_set: str | None = None
@@ -238,6 +243,7 @@ def verdict_body(verdict: structs.Verdict, *, job: JobFacts) -> VerdictBody:
         ),
         tracks=[_track(track) for track in verdict.tracks],
         segments=[SegmentPart(start=s.start_seconds, end=s.end_seconds, peak=s.peak, track=s.track_id) for s in verdict.segments],
+        deciding_track=verdict.deciding_track,
         evidence=[EvidencePart(track=each.track_id, **_moment(each)) for each in verdict.evidence],
         sampling=SamplingPart(
             policy=verdict.sampling.policy,

@@ -66,6 +66,7 @@ _WARNINGS: Final = {
     "MULTIPLE_VIDEO_STREAMS": "The file holds several video streams; the main one was judged.",
     "ROTATED": "The video is stored rotated or mirrored; boxes refer to the picture as players show it.",
     "PICTURE_CHANGES": "The size of the picture changes within the video; boxes refer to the size of their own moment.",
+    "LOOKS_FAILED": "Further looks at this undecided video failed; the verdict is that of the first whole look.",
     "NON_SQUARE_PIXELS": "The video's pixels are not square; boxes refer to the picture as players show it.",
 }
 

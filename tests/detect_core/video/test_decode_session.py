@@ -288,6 +288,41 @@ def test_the_end_of_an_old_nursery_takes_nothing_from_the_new_one(clip: Path, mo
     nursery.close()
 
 
+_FORKS_ONCE_IN_TWO = """
+import os
+from detect_core.video import nursery
+fork, num_asked = os.fork, 0
+def tired():
+    global num_asked
+    num_asked += 1
+    if num_asked % 2 == 0:
+        raise BlockingIOError(11, "no process is left")
+    return fork()
+os.fork = tired
+nursery.main()
+"""
+
+
+def test_where_no_process_is_left_only_the_new_child_is_refused(clip: Path) -> None:
+    nursery = NurseryKeeper(["-c", _FORKS_ONCE_IN_TWO])
+    options = ScreeningOptions(num_frames=8)
+    with clip.open("rb") as file, DecodeSession(file, options=options, nursery=nursery) as living:
+        living.open()
+        assert nursery._nursery is not None
+        descriptors = Path(f"/proc/{nursery._nursery.process.pid}/fd")
+        before = len(list(descriptors.iterdir()))
+        # When the machine refuses a process
+        with pytest.raises(errors.DecodeResourceError, match="no process is left") as caught:
+            DecodeSession(file, options=options, nursery=nursery)
+        # Then that video is to be tried again, and the others are decoded by the same nursery
+        assert caught.value.retryable
+        assert len(list(descriptors.iterdir())) == before
+        assert len(living.next_frames(8)[0]) == 8
+        with DecodeSession(file, options=options, nursery=nursery) as following:
+            decode_all(following)
+    nursery.close()
+
+
 @pytest.mark.parametrize("times", [[1.0, 0.5], [1.0, 1.0], [float("nan")], [float("inf")]])
 def test_times_that_no_decoder_gives_are_a_childs_misbehaviour(clip: Path, monkeypatch: pytest.MonkeyPatch, times: list[float]) -> None:
     with open_clip(clip) as session:

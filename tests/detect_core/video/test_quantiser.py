@@ -7,7 +7,8 @@ import io
 import av
 import pytest
 
-from builders import moving_pictures, write_clip
+from builders import joined_parts, moving_pictures, write_clip
+from detect_core.judging import Look
 from detect_core.options import ScreeningOptions
 from detect_core.video.decode import DecodeSession
 from detect_core.video.quantiser import KeyPicture, key_quantiser
@@ -38,6 +39,22 @@ def test_harder_compression_means_a_higher_quantiser(tmp_path) -> None:
     assert gentle is not None
     assert hard is not None
     assert gentle + 15 < hard
+
+
+def test_one_coarse_key_picture_does_not_speak_for_the_others(tmp_path) -> None:
+    path = tmp_path / "clip.ts"
+    path.write_bytes(joined_parts([(9, 20), (9, 20), (9, 20), (1, 40), (9, 20)]))  # of five key pictures the fourth is asked
+    with path.open("rb") as file, DecodeSession(file, options=ScreeningOptions(num_frames=12)) as session:
+        info = session.open()
+        frames, _ = session.next_frames(12)
+
+    assert info.quantiser == pytest.approx(40, abs=0.01)
+    assert Look(frames=frames).quantiser(info.quantiser) == pytest.approx(20, abs=0.5)
+
+
+def test_fine_looked_at_pictures_do_not_make_a_video_coarser() -> None:
+    assert Look().quantiser(24.0) == 24.0
+    assert Look().quantiser(None) is None
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "libvpx-vp9"])
