@@ -88,6 +88,13 @@ def pinned_request(client: httpx.Client, method: str, url: httpx.URL, *, address
     )
 
 
+def _redirected(url: httpx.URL, location: str) -> httpx.URL:
+    try:
+        return httpx.URL(urljoin(str(url), location))
+    except ValueError as err:
+        raise SourceNotAllowedError("the source redirects to what is no URL") from err
+
+
 @contextmanager
 def open_checked(
     address: str, *, allowed_hosts: Collection[str], private_hosts: Collection[str], seconds: float
@@ -116,7 +123,7 @@ def open_checked(
                     if not response.is_redirect:
                         yield response
                         return
-                    url = httpx.URL(urljoin(str(url), response.headers.get("location", "")))
+                    url = _redirected(url, response.headers.get("location", ""))
                 finally:
                     response.close()
             raise SourceNotAllowedError(f"more than {MAX_REDIRECTS} redirects")

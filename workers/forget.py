@@ -14,9 +14,9 @@ import redis
 
 from .broker import translated
 from .errors import InvalidMessageError
-from .ingest import STREAM, STREAM_FIELD
-from .ledger import Erased, Ledger
-from .messages import INBOX_LANES, names_video, parse_celery_message, parse_event
+from .ingest import STREAM, STREAM_FIELD, submissions_of
+from .ledger import Erased, Ledger, Submission
+from .messages import INBOX_LANES, names_video, parse_celery_message
 
 _PAGE: Final = 500
 
@@ -55,7 +55,7 @@ def forget_video(ledger: Ledger, client: redis.Redis | None, video_id: str, *, t
     messages = 0
     if client is not None and tenant == "":
         with translated():  # first, or the ingest would bring the video back
-            messages = _forget_inbox(client, video_id) + _forget_stream(client, video_id)
+            messages = _forget_inbox(client, video_id) + _forget_stream(ledger, client, video_id)
     return Forgotten(ledger.erase_video(video_id, tenant=tenant, actor=actor), messages)
 
 
@@ -82,21 +82,29 @@ def _names(raw: bytes, video_id: str, *, lane: Any) -> bool:
         return names_video(raw, video_id)  # it will be a dead letter, and that is no better place for it
 
 
-def _forget_stream(client: redis.Redis, video_id: str) -> int:
+def _forget_stream(ledger: Ledger, client: redis.Redis, video_id: str) -> int:
     removed, after = 0, b"-"
     while True:
         page: list[tuple[bytes, dict[bytes, bytes]]] = client.xrange(STREAM, min=after, count=_PAGE)  # type: ignore[assignment]
         if not page:
             return removed
-        doomed = [entry_id for entry_id, fields in page if _event_names(fields, video_id)]
+        doomed = []
+        for entry_id, fields in page:
+            names_it, others = _event_names(fields.get(STREAM_FIELD.encode(), b""), video_id)
+            if names_it:
+                # an entry goes whole: what else it tells of is taken in first, as the ingest would; the janitor dispatches it
+                ledger.submit_many(others)
+                doomed.append(entry_id)
         if doomed:
             removed += int(client.xdel(STREAM, *doomed))
         after = b"(" + page[-1][0]
 
 
-def _event_names(fields: dict[bytes, bytes], video_id: str) -> bool:
-    raw = fields.get(STREAM_FIELD.encode(), b"")
+def _event_names(raw: bytes, video_id: str) -> tuple[bool, list[Submission]]:
+    """Whether an entry of the stream names the video, and what it asks for beside it."""
     try:
-        return any(event.request.video_id == video_id for event in parse_event(raw))
+        asked = submissions_of(raw)
     except InvalidMessageError:
-        return names_video(raw, video_id)
+        return names_video(raw, video_id), []
+    others = [submission for submission in asked if submission.request.video_id != video_id]
+    return len(others) < len(asked), others

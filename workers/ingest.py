@@ -37,6 +37,20 @@ _TROUBLE_SECONDS: Final = 0.5
 _FAULT_SECONDS: Final = 5.0
 
 
+def submissions_of(raw: bytes) -> list[Submission]:
+    """What one entry of the event stream asks for.
+
+    Raises:
+        InvalidMessageError: as `parse_event`.
+    """
+    return [
+        Submission(
+            request=event.request, door="stream", trace_id=event.traceparent, key=event.dedupe_key, source_version=event.source_version
+        )
+        for event in parse_event(raw)
+    ]
+
+
 class Ingest:
     """One reader of the inbox lanes and of the event stream."""
 
@@ -114,9 +128,10 @@ class Ingest:
 
     def _drain_lane(self, lane: Lane) -> int:
         with translated():
-            raw_messages: Sequence[bytes] = self._client.lrange(lane, -self._batch, -1)  # type: ignore[assignment]
-        if not raw_messages:
+            found: list[bytes] = self._client.lrange(lane, -self._batch, -1)  # type: ignore[assignment]
+        if not found:
             return 0
+        raw_messages = found[::-1]  # oldest first: hints are sent in this order
 
         def parse(raw: bytes) -> list[Submission]:
             request, traceparent = parse_celery_message(raw, lane=lane)
@@ -125,7 +140,7 @@ class Ingest:
         self._take_in(raw_messages, parse=parse, door="queue")
         with translated():
             pipe = self._client.pipeline(transaction=False)
-            for raw in reversed(raw_messages):  # oldest is last: found at once from the tail
+            for raw in raw_messages:  # the oldest is at the tail: found at once from there
                 pipe.lrem(lane, -1, raw)  # type: ignore[arg-type]
             pipe.execute()
         return len(raw_messages)
@@ -162,20 +177,7 @@ class Ingest:
         if not entries:
             return 0
         payloads = [fields.get(STREAM_FIELD.encode(), b"") for _entry_id, fields in entries if fields is not None]
-
-        def parse(raw: bytes) -> list[Submission]:
-            return [
-                Submission(
-                    request=event.request,
-                    door="stream",
-                    trace_id=event.traceparent,
-                    key=event.dedupe_key,
-                    source_version=event.source_version,
-                )
-                for event in parse_event(raw)
-            ]
-
-        self._take_in(payloads, parse=parse, door="stream")
+        self._take_in(payloads, parse=submissions_of, door="stream")
         entry_ids = [entry_id for entry_id, _fields in entries]
         with translated():
             # deleted first: cut off in between, an entry that is gone is only claimed once more, an acknowledged one would stay

@@ -5,6 +5,7 @@ Any number of janitors may run; one leads by a lease in the ledger, on the datab
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any, Final
@@ -61,7 +62,13 @@ class _Every:
 
 def poison_body(row: Any) -> dict[str, Any]:
     """The `verdict/1` object of a video under which workers kept dying."""
-    job = JobFacts(video_id=row.video_id, job_id=row.ledger_id, content_sha256=row.content_sha256, trace_id=row.trace_id)
+    job = JobFacts(
+        video_id=row.video_id,
+        job_id=row.ledger_id,
+        content_sha256=row.content_sha256,
+        attributes=json.loads(row.attributes),
+        trace_id=row.trace_id,
+    )
     message = "worker processes died while they held this video; it is quarantined, an operator can `veriframe requeue` it"
     return failure_body(code=POISONED, message=message, retryable=False, job=job).to_json()
 

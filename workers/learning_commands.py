@@ -85,7 +85,7 @@ def promote(candidate: Candidate) -> None:
             raise typer.Exit(EXIT_GATE)
         with using_path(settings.state_dir, doing="write down who is in charge in"):
             pointer = put_in_charge(settings, candidate, label=label, report=report)
-    make_console(stderr=True).print(f"{label} is in charge by {pointer}; workers take it at their next start")
+    make_console(stderr=True).print(f"{label} is in charge by {pointer}; workers without VERIFRAME_BUNDLE_SET take it at their next start")
 
 
 @commands.command()

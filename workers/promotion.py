@@ -17,7 +17,7 @@ _FILE: Final = "promoted.json"
 
 
 class NotPromotedError(WorkerError):
-    """Raised when a set did not pass its gate, or a promoted set is not the one that passed."""
+    """Raised when a set cannot be put in charge, or a promoted set is not the one that passed its gate."""
 
     code = "NOT_PROMOTED"
 
@@ -48,7 +48,16 @@ def bundle_set_in_charge(settings: Settings) -> Path | str:
 
 
 def promote(settings: Settings, path: Path, *, label: str, report: Mapping[str, Any]) -> Path:
-    """Put a set in charge; workers take it at their next start. Gives the file that says so."""
+    """Put a set in charge; workers take it at their next start. Gives the file that says so.
+
+    Raises:
+        NotPromotedError: the settings name a set, which would stay in charge.
+    """
+    if settings.bundle_set is not None:
+        raise NotPromotedError(
+            f"VERIFRAME_BUNDLE_SET={settings.bundle_set} wins over a promotion, nothing was changed: unset it, also for the workers, "
+            "and promote again"
+        )
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     pointer = settings.state_dir / _FILE
     fresh = pointer.with_suffix(".tmp")

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettingError
 
@@ -160,6 +161,10 @@ class Settings(BaseSettings):
     # servers
     api_host: str = Field("127.0.0.1", description="Address of the API")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API")
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses and networks of proxies whose X-Forwarded-Proto and -For the API believes; * = anybody who reaches it",
+    )
     api_keys: tuple[str, ...] = Field(
         (),
         description="`scope[,scope][@tenant]:sha256hex` per key, beside those of `veriframe keys`; none at all = open, on loopback only",
@@ -203,6 +208,14 @@ class Settings(BaseSettings):
         if "{video_id}" not in self.media_template:
             raise ValueError(f"media_template must contain {{video_id}}, got {self.media_template!r}")
         return self
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != ("*",):
+            for proxy in value:
+                ip_network(proxy)  # what is none would be compared as a name, and never hold
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from detect_core.errors import ScreeningCancelled
 
@@ -67,7 +67,7 @@ class ConfiguredSources:
         if VIDEO_ID.fullmatch(video_id) is None:
             raise InvalidVideoIdError(f"video_id {video_id!r:.60} is not allowed: 1-128 characters of A-Z a-z 0-9 _ -")
         location = source or self._settings.media_template.format(video_id=video_id)
-        scheme = urlsplit(location).scheme.lower()
+        scheme = split_location(location).scheme.lower()
         if scheme in ("", "file"):
             opened = self._open_file(location)
         elif scheme in ("http", "https"):
@@ -87,7 +87,7 @@ class ConfiguredSources:
 
     @contextmanager
     def _open_file(self, location: str) -> Iterator[Iterable[bytes]]:
-        parts = urlsplit(location)
+        parts = split_location(location)
         if parts.netloc not in ("", "localhost"):
             raise SourceNotAllowedError(f"file URLs must not name a host, got {parts.netloc!r:.60}")
         path = PurePosixPath(unquote(parts.path) if parts.scheme else location)
@@ -100,6 +100,8 @@ class ConfiguredSources:
             raise MediaGoneError(f"no readable file for this ID ({err.strerror}): check the ID and the media template") from err
         except OSError as err:
             raise SourceNotAllowedError(f"the file cannot be opened without following a link ({err.strerror})") from err
+        except ValueError as err:  # a NUL, or half of a surrogate pair
+            raise SourceNotAllowedError("the path holds a character that no file name can have") from err
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise SourceNotAllowedError("the source is not a regular file")
@@ -167,11 +169,24 @@ class ConfiguredSources:
         return FetchedMedia(file=copy, sha256=digest.hexdigest(), num_bytes=total)
 
 
+def split_location(location: str) -> SplitResult:
+    """The parts of a path or URL.
+
+    Raises:
+        SourceNotAllowedError: it looks like a URL and is none, as `http://[::1`.
+    """
+    try:
+        return urlsplit(location)
+    except ValueError as err:
+        raise SourceNotAllowedError("the source is no URL: its host cannot be one") from err  # without the reason, which quotes it
+
+
 def open_beneath(root: Path, relative: PurePosixPath) -> int:
     """Open a file below `root` without following any symbolic link on the way; gives a file descriptor.
 
     Raises:
         OSError: as `os.open`; ELOOP or ENOTDIR when a component is a link.
+        ValueError: a component holds what no file name can.
     """
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

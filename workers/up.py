@@ -114,20 +114,26 @@ def _print_login(control: Control) -> None:
     sys.stdout.flush()
 
 
+def server_config(app: object, *, settings: Settings) -> uvicorn.Config:
+    """How the server listens, and whom it believes where a request came from."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=settings.api_host,
+        port=settings.api_port,
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
 def serve(app: object, *, settings: Settings) -> None:
     """Serve an application until a signal says stop.
 
     Raises:
         PortInUseError: the port is taken.
     """
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        host=settings.api_host,
-        port=settings.api_port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=10,
-    )
+    config = server_config(app, settings=settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has shut down: without a handler that would end us before the rest is stopped
         signal.signal(number, lambda *_frame: None)

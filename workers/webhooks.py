@@ -228,7 +228,8 @@ class WebhookSender:
         return False
 
     def _give_up(self, event: OutboxEvent, *, code: str, message: str) -> None:
-        self._ledger.give_up(event, code=code, message=message)
+        if not self._ledger.give_up(event, code=code, message=message):
+            return
         self._metrics.webhook_deliveries.labels(outcome="given_up").inc()
         self._metrics.dead_letters.labels(code=code).inc()
         log.warning("webhook_given_up", event_id=event.event_id, ledger_id=event.ledger_id, code=code, message=message)

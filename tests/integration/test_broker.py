@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
@@ -87,7 +88,9 @@ def test_the_inbox_is_drained_in_order_and_hints_stop_at_the_bound(redis_server,
     assert reader.ingest.step() == 30
     assert reader.client.llen("default") == 0
     assert ledger.count_waiting() == 30
-    assert reader.client.llen(dispatch_queue("default")) == 10
+    hints = [json.loads(raw)["body"] for raw in reversed(reader.client.lrange(dispatch_queue("default"), 0, -1))]
+    hinted = [json.loads(base64.b64decode(hint))[1]["ledger_id"] for hint in hints]
+    assert [ledger.job(job).video_id for job in hinted] == [f"v{number:02d}" for number in range(10)], "the oldest first"
     assert len(ledger.take_due(route="default", page=100, resend_seconds=60)) == 20  # only those without a hint are due now
 
 

@@ -7,11 +7,15 @@ import pytest
 from tests.integration.test_ledger_postgres import ledger, url  # noqa: F401
 from tests.workers.test_doors import (  # noqa: F401
     test_a_key_is_on_record_only_as_a_hash,
+    test_a_nul_in_an_address_names_nothing,
+    test_a_nul_in_what_a_reviewer_writes_is_left_out,
+    test_a_number_that_no_ledger_holds_is_the_callers_mistake,
     test_a_quota_counts_new_videos_only_and_all_or_none,
     test_a_tenants_own_limit_wins,
     test_keys_end_by_time_and_by_hand,
     test_tenants_never_see_each_other,
     test_the_audit_log_cannot_be_rewritten,
+    test_the_largest_number_is_only_not_there,
     test_what_was_not_taken_in_is_given_back,
 )
 from tests.workers.test_erasure import (  # noqa: F401
@@ -24,7 +28,7 @@ from tests.workers.test_erasure import (  # noqa: F401
     test_the_review_log_stays_closed_after_an_erasure,
     test_verdicts_have_a_time_to_live,
 )
-from workers.errors import LedgerError
+from workers.errors import InvalidMessageError
 from workers.ledger import Submission
 from workers.messages import parse_enqueue
 
@@ -33,7 +37,7 @@ pytestmark = pytest.mark.integration
 
 def test_a_nul_would_hold_up_its_batch_so_none_comes_that_far(ledger):  # noqa: F811
     good, bad = parse_enqueue({"video_id": "good"}), parse_enqueue({"video_id": "bad"}).model_copy(update={"source": "a\0b"})
-    with pytest.raises(LedgerError):  # what a message past the door would do to its neighbours
+    with pytest.raises(InvalidMessageError, match="can store"):  # what a message past the door would do to its neighbours
         ledger.submit_many([Submission(request=good, door="queue"), Submission(request=bad, door="queue")])
     assert ledger.latest_job("good") is None
     ledger.submit_many([Submission(request=good, door="queue", trace_id="00-\0")])

@@ -10,9 +10,10 @@ from workers.allowance import Limiter
 from workers.broker import connect
 from workers.errors import BrokerUnavailableError, RateLimitedError
 from workers.forget import forget_video
-from workers.ingest import STREAM, STREAM_FIELD
+from workers.ingest import STREAM, STREAM_FIELD, submissions_of
 from workers.ledger import Ledger
 from workers.messages import enqueue_message, parse_enqueue
+from workers.messages.events import video_id_of_object
 from workers.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -48,6 +49,22 @@ def test_messages_and_events_of_the_video_are_gone(redis_server, ledger):
     assert b'"doomed"' not in everything(client)
     assert (client.llen("default"), client.llen("bulk"), client.xlen(STREAM)) == (600, 1, 1)
     assert forget_video(ledger, client, "doomed", actor="test").is_empty
+    client.close()
+
+
+def test_the_other_objects_of_a_notification_are_taken_in_as_the_ingest_would(redis_server, ledger):
+    client = connect(redis_server.url)
+    keys = ("alice/clip.mp4", "bob/clip.mp4", "carol/clip.mp4")
+    records = [{"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key, "eTag": "1"}}} for key in keys]
+    notification = json.dumps({"Records": records}).encode()
+    client.xadd(STREAM, {STREAM_FIELD: notification})
+    alice, bob, carol = (video_id_of_object("b", key) for key in keys)
+    assert forget_video(ledger, client, bob, actor="test").messages == 1
+    assert client.xlen(STREAM) == 0
+    assert [ledger.latest_job(name) is not None for name in (alice, bob, carol)] == [True, False, True]
+    again = ledger.submit_many([each for each in submissions_of(notification) if each.request.video_id != bob])
+    assert [outcome.created for outcome in again] == [False, False], "the event that is delivered again carries the same keys"
+    assert len(ledger.take_due(route="default", page=10, resend_seconds=60)) == 2, "the janitor dispatches them"
     client.close()
 
 

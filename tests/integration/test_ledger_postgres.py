@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, insert, inspect, text
 from sqlalchemy.engine import make_url
 
 from tests.workers.test_ledger import (  # noqa: F401
@@ -20,6 +23,7 @@ from tests.workers.test_ledger import (  # noqa: F401
     test_a_retry_waits_its_delay_and_a_release_does_not_count,
     test_a_stale_worker_writes_nothing,
     test_an_event_that_is_delivered_again_tries_nothing_again,
+    test_an_event_that_was_erased_on_its_way_leaves_no_trace,
     test_batch_with_a_repeated_id_makes_one_job,
     test_due_rows_come_oldest_first_once_per_resend_time,
     test_fifty_threads_with_one_id_make_one_job,
@@ -27,6 +31,7 @@ from tests.workers.test_ledger import (  # noqa: F401
     test_many_who_submit_a_failed_job_again_at_once_make_one_job,
     test_one_leader_at_a_time_by_the_database_clock,
     test_outbox_postpones_and_gives_up_with_a_dead_letter,
+    test_outcomes_come_in_the_callers_order,
     test_queue_facts_see_live_rows_only,
     test_renewal_keeps_a_lease_and_tells_what_is_lost,
     test_retention_removes_finished_jobs_and_keeps_verdicts,
@@ -35,10 +40,10 @@ from tests.workers.test_ledger import (  # noqa: F401
     test_three_dead_leases_poison_a_video_and_say_so_once,
     test_verdicts_are_listed_by_cursor,
 )
-from workers.errors import LedgerUnavailableError
+from workers.errors import InvalidMessageError, LedgerUnavailableError
 from workers.ledger import Ledger, Submission, migrate
 from workers.ledger.engine import make_engine
-from workers.ledger.schema import metadata
+from workers.ledger.schema import jobs, metadata
 from workers.messages import EnqueueRequest
 
 pytestmark = pytest.mark.integration
@@ -86,6 +91,27 @@ def test_a_database_that_is_down_is_a_typed_error():
     with pytest.raises(LedgerUnavailableError, match="resumes by itself"):
         Ledger(engine).submit(Submission(request=EnqueueRequest(video_id="a"), door="cli"))
     engine.dispose()
+
+
+def test_a_number_beyond_64_bits_is_the_callers_mistake(ledger):
+    with pytest.raises(InvalidMessageError, match="can store"):
+        ledger.list_verdicts(before=2**64)
+
+
+def test_batches_that_share_videos_wait_for_each_other_in_one_order(ledger):
+    def job(number):
+        row = {"ledger_id": f"{number:032x}", "video_id": f"v{number}", "door": "cli", "lane": "bulk", "route": "bulk", "state": "QUEUED"}
+        return insert(jobs).values(created_at=0.0, due_at=0.0, **row)
+
+    with ThreadPoolExecutor(1) as pool, ledger.engine.begin() as another_batch:
+        another_batch.execute(job(1))
+        mine = pool.submit(ledger.submit_many, [Submission(request=EnqueueRequest(video_id=name), door="cli") for name in ("v2", "v1")])
+        while not another_batch.scalar(text("select count(*) from pg_locks where not granted")):
+            time.sleep(0.01)
+        another_batch.execute(job(2))  # held by `mine` already, both would wait for ever
+        another_batch.commit()
+        outcomes = mine.result()
+    assert [outcome.ledger_id for outcome in outcomes] == [f"{number:032x}" for number in (2, 1)]
 
 
 def test_a_restarted_database_costs_no_request(url, ledger, postgres):

@@ -61,7 +61,7 @@ def test_every_outcome_fits_every_shape(shape, outcome):
         ("suspicious", ("COMPLETE", "uncertain"), "SUSPICIOUS", ("completed", "fake")),
         ("manipulated", ("COMPLETE", "high"), "FAKE", ("completed", "fake")),
         ("no face", ("COMPLETE", "uncertain"), "UNABLE_TO_EVALUATE", ("completed", None)),
-        ("crowd", ("COMPLETE", "uncertain"), "UNABLE_TO_EVALUATE", ("completed", "fake")),
+        ("crowd", ("COMPLETE", "uncertain"), "UNABLE_TO_EVALUATE", ("completed", None)),
     ],
 )
 def test_words_are_translated_as_the_table_says(outcome, truemedia, reality_defender, sensity):
@@ -113,6 +113,22 @@ def test_sensity_names_the_worst_frame_of_each_face():
     assert second["fake_bbox_average_size"] == pytest.approx(80.1)
     assert len(second["tracks"]) == 8
     assert "fake_face" not in second
+
+
+@pytest.mark.parametrize(("word", "name", "probability"), [("authentic", "real", 0.45), ("manipulated", "fake", 0.55)])
+def test_sensity_says_what_the_verdict_says_wherever_its_thresholds_lie(word, name, probability):
+    result = ADAPTERS["sensity"](made_body(peaks=(0.55,), word=word))["result"]
+    assert (result["class_name"], result["class_probability"]) == (name, pytest.approx(probability))
+
+
+@pytest.mark.parametrize("outcome", ["authentic", "suspicious", "manipulated", "no face", "crowd"])
+def test_coop_hears_that_people_are_needed_exactly_when_the_queue_does(outcome):
+    ledger = Ledger.in_memory()
+    word = "inconclusive" if outcome == "crowd" else None
+    put_verdict(ledger, "vid_1", peaks=tuple(track.p_fake for track in OUTCOMES[outcome].tracks), word=word)
+    (item,) = coop_items(OUTCOMES[outcome])["items"]
+    assert item["data"]["needs_review"] is (ledger.review_item_of("vid_1") is not None)
+    ledger.close()
 
 
 def test_coop_gets_a_flat_item_of_the_type_that_was_made_there():

@@ -79,8 +79,10 @@ def test_an_untyped_error_is_internal_and_says_nothing_of_itself():
 
 
 def test_a_quarantined_video_waits_for_an_operator():
-    row = SimpleNamespace(video_id="a", ledger_id="f" * 32, content_sha256=None, trace_id=None)
-    error = poison_body(row)["error"]
+    row = SimpleNamespace(video_id="a", ledger_id="f" * 32, content_sha256=None, trace_id=None, attributes='{"order": 7}')
+    body = poison_body(row)
+    error = body["error"]
+    assert body["attributes"] == {"order": 7}, "the caller knows its video by them"
     assert (error["code"], error["retryable"]) == ("POISONED", False)
     assert "veriframe requeue" in error["message"]
     assert "POISONED" not in RETRYABLE_CODES

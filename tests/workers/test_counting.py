@@ -17,3 +17,14 @@ def test_requests_are_counted_by_template_and_never_by_path(tmp_path):
     assert 'veriframe_http_requests_total{method="POST",route="/v1/videos",status="202"} 1.0' in text
     assert "secret_" not in text
     ledger.close()
+
+
+def test_methods_that_nobody_knows_are_counted_as_one(tmp_path):
+    ledger = Ledger.in_memory()
+    api = make_caller(ledger, state_dir=tmp_path)
+    for number in range(3):
+        api.call(f"MADE-UP-{number}", "/livez")
+    text = api.get("/metrics").text
+    assert 'method="other"' in text
+    assert "MADE-UP" not in text
+    ledger.close()

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from api_caller import KEYS, SUBMIT_KEY, assert_typed, make_caller
+from api_caller import ADMIN_KEY, KEYS, SUBMIT_KEY, assert_typed, make_caller
+from verdict_builders import put_verdict
 from workers.allowance import Limiter
 from workers.cli import app as cli
 from workers.errors import QuotaExhaustedError, RateLimitedError, SettingsError, UnknownKeyError
@@ -90,6 +91,39 @@ def test_tenants_never_see_each_other(ledger):
     assert_typed(api.get(f"/v1/jobs/{jobs['a']}", headers={"x-api-key": "b"}), 404, "UNKNOWN_VIDEO")
     assert_typed(api.get("/v1/videos/same", headers={"x-api-key": "read-secret"}), 404, "UNKNOWN_VIDEO")
     assert_typed(api.get("/v1/videos/same/evidence", headers={"x-api-key": "read-secret"}), 404, "UNKNOWN_VIDEO")
+
+
+@pytest.mark.parametrize("number", [2**63, 2**70])
+def test_a_number_that_no_ledger_holds_is_the_callers_mistake(ledger, number):
+    api = make_caller(ledger, api_keys=KEYS)
+    mine = {"x-api-key": ADMIN_KEY}
+    for path in (f"/v1/verdicts?cursor={number}", f"/v1/reviews?cursor={number}", f"/v1/reviews/{number}"):
+        assert_typed(api.get(path, headers=mine), 422, "INVALID_MESSAGE")
+    decision = {"reviewer": "ana", "decision": "fake"}
+    assert_typed(api.post(f"/v1/reviews/{number}/decision", json=decision, headers=mine), 422, "INVALID_MESSAGE")
+
+
+def test_the_largest_number_is_only_not_there(ledger):
+    api = make_caller(ledger, api_keys=KEYS)
+    mine = {"x-api-key": ADMIN_KEY}
+    assert api.get(f"/v1/verdicts?cursor={2**63 - 1}", headers=mine).json() == {"verdicts": [], "next_cursor": None}
+    assert_typed(api.get(f"/v1/reviews/{2**63 - 1}", headers=mine), 404, "UNKNOWN_REVIEW")
+
+
+def test_a_nul_in_an_address_names_nothing(ledger):
+    api = make_caller(ledger, api_keys=KEYS)
+    for path in ("/v1/videos/a%00b", "/v1/videos/a%00b/evidence", f"/v1/jobs/{'0' * 31}%00"):
+        assert_typed(api.get(path, headers={"x-api-key": ADMIN_KEY}), 404, "UNKNOWN_VIDEO")
+
+
+def test_a_nul_in_what_a_reviewer_writes_is_left_out(ledger):
+    put_verdict(ledger, "vid_1")
+    api = make_caller(ledger, api_keys=KEYS)
+    seq = ledger.review_item_of("vid_1").verdict_seq
+    decision = {"reviewer": "ana", "decision": "fake", "reason": "mo\0uth", "note": "te\0eth"}
+    assert api.post(f"/v1/reviews/{seq}/decision", json=decision, headers={"x-api-key": ADMIN_KEY}).status_code == 200
+    [entry] = ledger.review_entries(seq)
+    assert (entry.reason, entry.note) == ("mouth", "teeth")
 
 
 @pytest.mark.parametrize("entry", ["review@acme:" + "0" * 64, "admin,read@acme:" + "0" * 64, "read@no space:" + "0" * 64])

@@ -218,6 +218,13 @@ def test_a_promotion_names_the_set_that_passed_and_notices_when_it_changes(tmp_p
         bundle_set_in_charge(settings)
 
 
+def test_a_promotion_that_the_settings_would_override_is_refused(tmp_path):
+    settings = Settings(state_dir=tmp_path, bundle_set="named")
+    with pytest.raises(NotPromotedError, match="VERIFRAME_BUNDLE_SET=named wins"):
+        promote(settings, tmp_path / "candidate.json", label="candidate@0", report={})
+    assert not (tmp_path / "promoted.json").exists()
+
+
 def test_the_commands_refuse_without_reviews_and_leave_the_one_in_charge(tmp_path, monkeypatch):
     monkeypatch.setenv("VERIFRAME_STATE_DIR", str(tmp_path))
     Ledger.open(Settings().resolved_ledger_url).close()

@@ -51,6 +51,13 @@ def test_same_video_twice_is_one_job(ledger):
     assert other.ledger_id != first.ledger_id
 
 
+def test_outcomes_come_in_the_callers_order(ledger):
+    names = ["c", "a", "b", "a"]
+    outcomes = ledger.submit_many([submission(name) for name in names])
+    assert [ledger.job(outcome.ledger_id).video_id for outcome in outcomes] == names
+    assert [outcome.created for outcome in outcomes] == [True, True, True, False]
+
+
 def submitted_at_once(ledger, name, *, times):
     """One video submitted by many threads that start together."""
     barrier, outcomes = threading.Barrier(times), []
@@ -286,9 +293,23 @@ def test_outbox_postpones_and_gives_up_with_a_dead_letter(ledger):
     ledger.postpone(event, delay_seconds=0)
     [again] = ledger.due_events(page=10, hold_seconds=60)
     assert (again.event_id, again.tries) == (event.event_id, 2)
-    ledger.give_up(again, code="WEBHOOK_UNDELIVERED", message="500")
+    assert ledger.give_up(again, code="WEBHOOK_UNDELIVERED", message="500")
     assert ledger.due_events(page=10, hold_seconds=0) == []
     assert [letter["code"] for letter in ledger.list_dead_letters()] == ["WEBHOOK_UNDELIVERED"]
+
+
+def test_an_event_that_was_erased_on_its_way_leaves_no_trace(ledger):
+    events = []
+    for name in ("taken", "refused"):
+        job = ledger.submit(submission(name)).ledger_id
+        ledger.commit_verdict(claimed(ledger, job), verdict=replace(RECORD, content_sha256=name), urls=[HOOK])
+        events += ledger.due_events(page=10, hold_seconds=60)
+        ledger.erase_video(name, actor="test")
+    taken, refused = events
+    ledger.delivered([taken])
+    assert ledger.give_up(refused, code="WEBHOOK_UNDELIVERED", message="500") is False
+    assert ledger.list_dead_letters() == []
+    assert list(ledger.history()) == []
 
 
 def test_a_malformed_message_is_recorded_once(ledger):

@@ -43,6 +43,8 @@ def test_secrets_do_not_print():
         ("VERIFRAME_VIDEO_HARD_SECONDS", "1"),
         ("VERIFRAME_MEDIA_ROOTS", "/media"),
         ("VERIFRAME_EXIT_SECONDS", "1"),
+        ("VERIFRAME_TRUSTED_PROXIES", '["proxy.internal"]'),
+        ("VERIFRAME_TRUSTED_PROXIES", '["10.1.2.3/8"]'),
     ],
 )
 def test_impossible_settings_are_refused_with_a_sentence(monkeypatch, name, value):

@@ -25,6 +25,7 @@ from workers.errors import (
     SourceError,
     SourceNotAllowedError,
 )
+from workers.retry import decide
 from workers.settings import Settings
 from workers.sources import ConfiguredSources
 
@@ -90,6 +91,13 @@ def test_sources_outside_the_roots_are_refused(roots):
     for source in outside:
         with pytest.raises(SourceError):
             fetch(roots, source=source)
+
+
+@pytest.mark.parametrize("source", ["http://[::1", "//[x", "https://[x]/y", "s3://[b/k", "file:///{media}/a%00b", "{media}/a\0b"])
+def test_what_is_no_location_is_refused_for_good(roots, source):
+    with pytest.raises(SourceNotAllowedError) as refused:
+        fetch(roots, source=source.replace("{media}", str(roots / "media")))
+    assert not decide(refused.value, retries=0).retryable
 
 
 @pytest.mark.parametrize("source", ["ftp://h/x", "gopher://h/", "data:text/plain,x", "concat:a|b", "http://example.com/x", "s3://bucket/x"])
@@ -194,7 +202,8 @@ def test_nothing_inside_is_ever_visited(roots, server):
 
 
 @pytest.mark.parametrize(
-    "target", ["http://169.254.169.254/latest/meta-data", "http://localhost:PORT/vid.mp4", "file:///etc/passwd", "//10.0.0.1/x"]
+    "target",
+    ["http://169.254.169.254/latest/meta-data", "http://localhost:PORT/vid.mp4", "file:///etc/passwd", "//10.0.0.1/x", "http://[x"],
 )
 def test_a_redirect_is_checked_again(roots, server, target):
     with pytest.raises(SourceError):

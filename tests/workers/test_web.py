@@ -12,6 +12,7 @@ import pytest
 
 from workers.broker import MemoryDispatcher
 from workers.errors import BrokerFullError, LedgerFullError, SettingsError
+from workers.ingest import submissions_of
 from workers.intake import Intake
 from workers.ledger import Claim, Ledger, VerdictRecord
 from workers.messages import JobFacts, pending_body
@@ -101,6 +102,12 @@ def test_the_same_video_or_key_twice_is_one_job(api):
     assert_typed(api.post(json={"video_id": "b"}, headers=headers), 409, "IDEMPOTENCY_CONFLICT")
     assert api.post(json={"video_id": "a"}).json()["job_id"] == first["job_id"]
     assert api.ledger.latest_job("b") is None
+
+
+def test_an_event_that_came_by_the_stream_and_then_by_http_is_one_job(api):
+    [by_stream] = api.ledger.submit_many(submissions_of(json.dumps(EVENT).encode()))
+    answer = api.post(content=json.dumps(EVENT), headers={"content-type": "application/cloudevents+json"})
+    assert (answer.status_code, answer.json()["job_id"], answer.json()["created"]) == (202, by_stream.ledger_id, False)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ from verdict_builders import put_verdict
 from workers.errors import LedgerUnavailableError, SettingsError
 from workers.ledger import Ledger, Submission
 from workers.messages import parse_enqueue
+from workers.settings import Settings
+from workers.up import server_config
+from workers.web.auth import key_digest
 from workers.web.media import wanted_range
 from workers.web.pages import STATIC
 from workers.web.session import reviewer_name
@@ -143,6 +146,68 @@ def test_the_cookie_is_closed_to_scripts_and_a_changed_one_is_no_session(api, le
     assert person.get("/").status_code == 303
 
 
+@pytest.mark.parametrize(
+    ("trusted", "proxy", "is_secure"),
+    [
+        (("127.0.0.1", "::1"), "127.0.0.1", True),
+        (("127.0.0.1", "::1"), "10.1.2.3", False),
+        (("10.1.0.0/16",), "10.1.2.3", True),
+        (("10.1.0.0/16",), "10.2.2.3", False),
+        (("*",), "10.2.2.3", True),
+    ],
+)
+def test_the_cookie_is_secure_when_a_trusted_proxy_took_the_request_by_https(api, ledger, trusted, proxy, is_secure):
+    config = server_config(api.app, settings=Settings(trusted_proxies=trusted))
+    config.load()
+
+    async def sign_in_behind_it() -> httpx.Response:
+        transport = httpx.ASGITransport(app=config.loaded_app, client=(proxy, 4000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers={"x-forwarded-proto": "https"}) as client:
+            return await client.post(f"/review/login/{ledger.make_login('ana', seconds=60)}")
+
+    assert ("Secure" in asyncio.run(sign_in_behind_it()).headers["set-cookie"]) is is_secure
+
+
+def key_session(api: ApiCaller, key: str) -> Person:
+    person = Person(api)
+    assert person.call("POST", "/login", data={"name": "ana", "key": key}).status_code == 303
+    return person
+
+
+def test_a_session_ends_with_the_key_that_opened_it_and_no_other(api, ledger):
+    for key_id in ("lost", "kept"):
+        ledger.add_key(key_id=key_id, digest=key_digest(key_id), name=key_id, scopes=["review"], actor="test")
+    by_lost, by_kept, by_setting, by_link = (
+        *(key_session(api, key) for key in ("lost", "kept", REVIEW_KEY)),
+        sign_in(api, ledger),
+    )
+    seq = put(ledger)
+    csrf = re.search(r'name="csrf" value="([0-9a-f]+)"', by_lost.get("/preferences").text)[1]
+    ledger.revoke_key("lost", actor="test")
+    assert [person.get("/").status_code for person in (by_lost, by_kept, by_setting, by_link)] == [303, 200, 200, 200]
+    assert by_lost.send(f"/items/{seq}/decide", csrf=csrf, decision="fake").headers["location"].startswith("/review/login")
+    assert ledger.review_item(seq).is_open
+
+
+def test_a_key_that_was_taken_out_of_the_settings_leaves_no_session(ledger, tmp_path):
+    person = key_session(make_caller(ledger, state_dir=tmp_path, web_secret=SECRET, api_keys=ALL_KEYS), REVIEW_KEY)
+    person.api = make_caller(ledger, state_dir=tmp_path, web_secret=SECRET, api_keys=KEYS)
+    assert person.get("/").status_code == 303
+
+
+def test_a_ledger_that_cannot_say_whether_the_key_lives_is_said(api, ledger, monkeypatch):
+    ledger.add_key(key_id="kept", digest=key_digest("kept"), name="kept", scopes=["review"], actor="test")
+    person = key_session(api, "kept")
+
+    def down(_key_id):
+        raise LedgerUnavailableError("no")
+
+    monkeypatch.setattr(ledger, "key_named", down)
+    answer = person.get("/")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Nothing was lost" in answer.text
+
+
 def test_a_session_ends_and_a_decision_after_that_is_not_taken(ledger, tmp_path):
     seq = put(ledger)
     api = make_caller(ledger, state_dir=tmp_path, session_hours=1e-9)
@@ -204,7 +269,7 @@ def test_without_scripts_a_video_is_found_decided_and_taken_back(ana, ledger):
     assert queue.index("vid_1") < queue.index("vid_2")
     assert "likely manipulated" in queue
     page = ana.get(f"/videos/vid_1?seq={first}").text
-    for expected in ("Face 2", "0.95", "two-thresholds/2", "0123456789ab", "8 of 8 frames, 16 faces", "No pictures."):
+    for expected in ("Face 2", "0.95", "two-thresholds/3", "0123456789ab", "8 of 8 frames, 16 faces", "No pictures."):
         assert expected in page
     done = ana.send(f"/items/{first}/decide", decision="fake", reason="mouth", note="teeth")
     assert done.headers["location"] == f"/review/videos/vid_2?seq={second}&done={first}"
@@ -349,6 +414,27 @@ def test_search_leads_to_the_video(ana, ledger):
     assert "Nothing on record" in ana.get("/search?q=nobody").text
 
 
+@pytest.mark.parametrize("text", ["a%00b", "%00"])
+def test_a_search_with_a_nul_finds_nothing(ana, text):
+    assert ana.get(f"/search?q={text}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/?after={n}", "/?done={n}", "/log?before={n}", "/videos/vid_1?seq={n}", "/videos/vid_1?done={n}"])
+def test_a_number_that_no_ledger_holds_is_in_no_address(ana, ledger, path):
+    put(ledger)
+    assert ana.get(path.format(n=2**63)).status_code == 404
+    assert ana.get(path.format(n=2**63 - 1)).status_code in (200, 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/items/{n}/decide", {"decision": "fake"}), ("/items/{n}/claim", {}), ("/next", {"after": "{n}"})]
+)
+def test_a_number_that_no_ledger_holds_is_in_no_form(ana, path, fields):
+    number = str(2**63)
+    sent = {name: value.format(n=number) for name, value in fields.items()}
+    assert ana.send(path.format(n=number), **sent).status_code == 422
+
+
 def test_what_would_change_is_shown_and_nonsense_is_not(ana, ledger):
     assert "No scored verdicts yet" in ana.get("/thresholds").text
     for number, peak in enumerate((0.1, 0.65, 0.7, 0.9)):
@@ -428,6 +514,13 @@ def test_sources_out_of_reach_are_not_opened(ana, ledger, source):
     put(ledger, source=source)
     assert ana.get("/videos/vid_1/media").status_code == 404
     assert "another store" in ana.get("/videos/vid_1").text
+
+
+@pytest.mark.parametrize("source", ["http://[::1", "//[x", "file://{media}/a%00b"])
+def test_a_video_whose_source_is_no_location_has_a_page_as_others(ana, ledger, tmp_path, source):
+    put(ledger, source=source.replace("{media}", str(tmp_path)))
+    assert ana.get("/videos/vid_1").status_code == 200
+    assert ana.get("/videos/vid_1/media").status_code == 404
 
 
 def test_a_link_in_the_media_folder_is_not_followed(ana, ledger, tmp_path):

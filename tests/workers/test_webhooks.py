@@ -138,6 +138,17 @@ def test_what_cannot_be_delivered_becomes_a_dead_letter(receiver, tries, code):
     ledger.close()
 
 
+def test_an_event_that_was_erased_on_its_way_counts_as_no_dead_letter():
+    ledger = ledger_with_event("http://127.0.0.1:1/hook")
+    sending, metrics = sender(ledger, 1, webhook_tries=1)
+    [event] = ledger.due_events(page=10, hold_seconds=60)
+    ledger.erase_video("vid_1", actor="test")
+    assert sending.deliver(event) is False
+    assert metrics.registry.get_sample_value("veriframe_dead_letters_total", {"code": "WEBHOOK_UNDELIVERED"}) is None
+    sending.close()
+    ledger.close()
+
+
 @pytest.mark.parametrize("receiver", [[204]], indirect=True)
 def test_an_inside_address_is_never_called(receiver):
     ledger = ledger_with_event(f"http://127.0.0.1:{receiver.port}/hook")

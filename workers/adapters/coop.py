@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ledger.reviews import needs_people
 from ..messages import VerdictBody
 
 
@@ -32,7 +33,7 @@ def coop_items(outcome: VerdictBody, *, type_id: str = "veriframe_video") -> dic
         "num_faces": len(outcome.tracks),
         "worst_seconds": worst.t if worst else None,
         "worst_score": worst.score if worst else None,
-        "needs_review": outcome.verdict in ("suspicious", "inconclusive"),
+        "needs_review": outcome.verdict is not None and needs_people(outcome.verdict, outcome.reason_codes),
         "content_sha256": outcome.content_sha256,
         "bundle_set": outcome.bundle_set,
         "revision": outcome.revision,

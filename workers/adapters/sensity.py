@@ -1,6 +1,8 @@
 """Sensity, task `face_manipulation` with `explain=true`: a class with its probability, and every face with its worst frame.
 
-`class_probability` is that of the class named, not of fake. Face pictures (`fake_face`) are left out: they are face data.
+The verdict's own word names the class: `real` is what it calls authentic, so that nothing suspicious passes for it, and what it
+cannot tell has no result. `class_probability` is that of the class named, not of fake, and below .5 where the thresholds are not
+at .5. Face pictures (`fake_face`) are left out: they are face data.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from ..messages.verdict import TrackPart
 
 def sensity_report(outcome: VerdictBody) -> dict[str, Any]:
     """A task's report; without a result while it waits and when nothing was measured."""
-    p_fake = outcome.score.p_fake if outcome.score is not None else None
+    p_fake = outcome.score.p_fake if outcome.score is not None and outcome.verdict != "inconclusive" else None
     report: dict[str, Any] = {
         "id": outcome.job_id or outcome.video_id,
         "event_type": "face_manipulation",
@@ -27,10 +29,11 @@ def sensity_report(outcome: VerdictBody) -> dict[str, Any]:
     elif outcome.state == "complete" and p_fake is None:
         report["error"] = outcome.sentence or ", ".join(outcome.reason_codes)
     if p_fake is not None:
+        is_real = outcome.verdict == "authentic"
         rate = outcome.video.frame_rate if outcome.video is not None else None
         report["result"] = {
-            "class_name": "fake" if p_fake >= 0.5 else "real",
-            "class_probability": max(p_fake, 1.0 - p_fake),
+            "class_name": "real" if is_real else "fake",
+            "class_probability": 1.0 - p_fake if is_real else p_fake,
             "explanation": [_face(track, rate) for track in outcome.tracks if track.p_fake is not None and track.worst is not None],
         }
     return report

@@ -74,23 +74,25 @@ class Deliveries:
         ]
 
     def delivered(self, taken: Sequence[OutboxEvent]) -> None:
-        """Mark events as taken by their receivers, in one transaction."""
+        """Mark events as taken by their receivers, in one transaction; those that were erased meanwhile leave no trace."""
         if not taken:
             return
+        mine = update(outbox).where(outbox.c.event_id.in_([event.event_id for event in taken]))
         with writing(self._engine) as connection:
-            ids = [event.event_id for event in taken]
-            connection.execute(update(outbox).where(outbox.c.event_id.in_(ids)).values(delivered_at=db_now()))
-            record_events(connection, [{"ledger_id": e.ledger_id, "kind": "delivered", "detail": e.event_id} for e in taken])
+            rows = connection.execute(mine.values(delivered_at=db_now()).returning(outbox.c.event_id, outbox.c.ledger_id)).all()
+            record_events(connection, [{"ledger_id": row.ledger_id, "kind": "delivered", "detail": row.event_id} for row in rows])
 
     def postpone(self, event: OutboxEvent, *, delay_seconds: float) -> None:
         """Try an event again later."""
         with writing(self._engine) as connection:
             connection.execute(update(outbox).where(outbox.c.event_id == event.event_id).values(next_try_at=db_now() + delay_seconds))
 
-    def give_up(self, event: OutboxEvent, *, code: str, message: str) -> None:
-        """Make an undeliverable event a dead letter."""
+    def give_up(self, event: OutboxEvent, *, code: str, message: str) -> bool:
+        """Make an undeliverable event a dead letter; False when it was erased meanwhile: its payload must not come back."""
         with writing(self._engine) as connection:
-            connection.execute(update(outbox).where(outbox.c.event_id == event.event_id).values(given_up_at=db_now()))
+            mine = update(outbox).where(outbox.c.event_id == event.event_id).values(given_up_at=db_now())
+            if connection.execute(mine).rowcount == 0:
+                return False
             bury(
                 connection,
                 key=f"outbox:{event.event_id}",
@@ -102,6 +104,7 @@ class Deliveries:
                 payload=event.payload[:PAYLOAD_KEPT_BYTES],
             )
             record_events(connection, [{"ledger_id": event.ledger_id, "kind": "undelivered", "detail": event.event_id}])
+        return True
 
     def bury_message(self, raw: bytes, *, door: str, code: str, message: str) -> bool:
         """Record a message that is no enqueue request; the same bytes are recorded once. Tells whether it is new."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, insert, literal, select, update
 
 from ..errors import QuotaExhaustedError, UnknownKeyError
 from .door_schema import api_keys, audit_log, tenant_limits, tenant_usage
@@ -110,8 +110,15 @@ class Doors:
 
     def find_key(self, digest: str) -> KeyRow | None:
         """The key with this hash, whatever its state."""
+        return self._key_where(api_keys.c.digest == digest)
+
+    def key_named(self, key_id: str) -> KeyRow | None:
+        """The key with this public name, whatever its state."""
+        return self._key_where(api_keys.c.key_id == key_id)
+
+    def _key_where(self, condition: ColumnElement[bool]) -> KeyRow | None:
         with reading(self._engine) as connection:
-            row = connection.execute(select(api_keys, db_now().label("now")).where(api_keys.c.digest == digest)).first()
+            row = connection.execute(select(api_keys, db_now().label("now")).where(condition)).first()
         return _key(row) if row is not None else None
 
     def has_keys(self) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from ..errors import InvalidMessageError, LedgerError, LedgerFullError, LedgerUnavailableError, SettingsError
+from ..errors import InvalidMessageError, LedgerError, LedgerFullError, LedgerUnavailableError, SettingsError, WorkerError
 
 BUSY_SECONDS = 30.0
 """How long SQLite waits for another writer: far above any transaction of ours (milliseconds)."""
@@ -93,13 +93,15 @@ def _prepare_postgres(engine: Engine) -> None:
         connection.commit()
 
 
-def translated(err: Exception) -> LedgerError:
-    """Our error for a driver's error: full, unavailable, or a plain ledger error for a bug in a statement."""
+def translated(err: Exception) -> WorkerError:
+    """Our error for a driver's error: full, unavailable, a value that no try will store, or a plain ledger error for a bug in a statement."""
     text = str(getattr(err, "orig", err)).lower()
     if "disk is full" in text or "no space left" in text or "could not extend file" in text:
         return LedgerFullError(f"the ledger cannot write, its disk is full: {text:.200}; free some space, nothing accepted was lost")
     if isinstance(err, OperationalError | InterfaceError | PoolTimeoutError) or getattr(err, "connection_invalidated", False):
         return LedgerUnavailableError(f"the ledger cannot be reached or is locked: {text:.200}; start it, work resumes by itself")
+    if isinstance(err, DataError):  # a NUL, a number with too many digits: doors refuse those, this is for the one that forgot to
+        return InvalidMessageError(f"a value is none that this ledger can store: {text:.200}")
     return LedgerError(f"the ledger refused a statement: {text:.300}")
 
 
@@ -109,7 +111,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
     Raises:
         LedgerUnavailableError, LedgerFullError, LedgerError: instead of the driver's errors.
-        InvalidMessageError: a number has more than 64 bits.
+        InvalidMessageError: a number has more than 64 bits, or a text holds what the database cannot store.
     """
     try:
         with engine.begin() as connection:

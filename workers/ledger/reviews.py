@@ -115,7 +115,7 @@ class Reviews(ReviewQueries):
         assert decision in DECISIONS, decision
         with writing(self._engine) as connection:
             item = _require_open(connection, verdict_seq, actor=actor)
-            _log(connection, item, actor=actor, kind="decided", decision=decision, reason=reason, note=_trimmed(note))
+            _log(connection, item, actor=actor, kind="decided", decision=decision, reason=_trimmed(reason), note=_trimmed(note))
             if item.reading == "first" and decision in ("clean", "fake") and _is_drawn(verdict_seq, second_share):
                 _log(connection, item, actor="sampling", kind="second_asked")
             return _restand(connection, item)

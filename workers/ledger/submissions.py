@@ -105,13 +105,16 @@ class Submissions:
         ]
         with writing(self._engine) as connection:
             known = _known_keys(connection, submissions, refuse_conflicts=refuse_conflicts)
-            fresh = [row for row, submission in zip(rows, submissions, strict=True) if submission.key not in known]
+            # always in one order: of two batches that share videos in another order, each would wait for a row of the other
+            in_order = sorted(range(len(rows)), key=lambda i: [rows[i][name] for name in ("tenant", "video_id", "source_version")])
+            fresh = [rows[i] for i in in_order if submissions[i].key not in known]
             created: set[str] = set()
             if fresh:
                 connection.execute(_job_insert(connection), fresh)
                 mine = [row["ledger_id"] for row in fresh]
                 created = set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
-            outcomes = [_outcome(connection, row, submission, created, known) for row, submission in zip(rows, submissions, strict=True)]
+            by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order}
+            outcomes = [by_place[i] for i in range(len(rows))]
             _record_keys(connection, submissions, outcomes, known)
             record_events(connection, [_submitted(outcome) for outcome in outcomes if outcome.created])
         return outcomes
@@ -194,7 +197,8 @@ def _known_keys(connection: Connection, submissions: Sequence[Submission], *, re
     with_job = select(submission_keys, jobs.c.lane, jobs.c.state).join(jobs, jobs.c.ledger_id == submission_keys.c.ledger_id)
     found = connection.execute(with_job.where(submission_keys.c.key.in_(list(wanted)))).all()
     for row in found:
-        if refuse_conflicts and row.request_sha256 != wanted[row.key].key_sha256:
+        # an event that came by the stream left no hash of its request
+        if refuse_conflicts and row.request_sha256 and row.request_sha256 != wanted[row.key].key_sha256:
             raise IdempotencyConflictError(
                 f"this idempotency key was used for another request (job {row.ledger_id}): send a new key or the same request"
             )
@@ -229,4 +233,5 @@ def _record_keys(
         if s.key is not None and s.key not in known
     ]
     if rows:
+        rows.sort(key=lambda row: str(row["key"]))  # as jobs are
         connection.execute(insert_or_ignore(connection, submission_keys).values(created_at=db_now()), rows)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -37,7 +38,7 @@ from .bulk import add_bulk
 from .counting import CountRequests
 from .dashboard import make_dashboard
 from .erasure import add_erasure
-from .evidence import add_evidence, cached_json
+from .evidence import add_evidence, cached_json, newest_job
 from .explanation import add_explanation
 from .gather import Gather
 from .guard import Guard
@@ -49,6 +50,7 @@ from .verdict_list import add_verdict_list
 __all__ = ["create_app", "job_body"]
 
 _KEY_LENGTH: Final = 128
+_JOB_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] | None = None) -> FastAPI:
@@ -110,15 +112,12 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
     @app.get("/v1/videos/{video_id}", response_model=VerdictBody)
     def get_video(video_id: str, request: Request, key: auth.ApiKey = can_read) -> Response:
         """The newest outcome of one video; with `If-None-Match` 304 while nothing changed."""
-        job = control.ledger.latest_job(video_id, tenant=key.tenant) if len(video_id) <= _KEY_LENGTH else None
-        if job is None:
-            raise UnknownVideoError("no such video was submitted: check the ID, or submit it with POST /v1/videos")
-        return cached_json(request, job_body(job))
+        return cached_json(request, job_body(newest_job(control.ledger, video_id, tenant=key.tenant)))
 
     @app.get("/v1/jobs/{job_id}", response_model=VerdictBody)
     def get_job(job_id: str, request: Request, key: auth.ApiKey = can_read) -> Response:
         """One job's outcome."""
-        job = control.ledger.job(job_id, tenant=key.tenant) if len(job_id) == 32 else None
+        job = control.ledger.job(job_id, tenant=key.tenant) if _JOB_ID.fullmatch(job_id) else None
         if job is None:
             raise UnknownVideoError("no such job")
         return cached_json(request, job_body(job))

@@ -119,6 +119,14 @@ class Keyring:
             return None
         return ApiKey(scopes=frozenset(row.scopes), digest=digest, tenant=row.tenant, name=row.key_id)
 
+    def still_opens(self, name: str, scope: str) -> bool:
+        """Whether the key that `find` gave this name still lives and has the scope."""
+        static = [key for key in self._static if key.name == name]
+        if static:
+            return any(key.may(scope) for key in static)
+        row = self._ledger.key_named(name)
+        return row is not None and row.state == "active" and ApiKey(scopes=frozenset(row.scopes), digest="").may(scope)
+
     def require(self, scope: str) -> Callable[[Request], ApiKey]:
         """A dependency that lets a request through when its key has the scope and its tenant has not used up its share."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..metrics import Metrics
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""A caller may send any word as its method: others are counted together, so that nobody can make new series."""
 
 
 class CountRequests:
@@ -27,7 +31,8 @@ class CountRequests:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
                 route = getattr(scope.get("route"), "path", "none")  # the template, never the raw path: labels stay bounded
-                self._metrics.http_requests.labels(route=route, method=scope["method"], status=str(message["status"])).inc()
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                self._metrics.http_requests.labels(route=route, method=method, status=str(message["status"])).inc()
                 self._metrics.http_seconds.labels(route=route).observe(time.monotonic() - started)
             await send(message)
 

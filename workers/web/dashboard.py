@@ -39,7 +39,7 @@ def make_dashboard(control: Control, keys: Keyring) -> FastAPI:
         SettingsError: the session secret is too short.
     """
     settings = control.settings
-    desk = Desk(control, Sessions(load_secret(settings), hours=settings.session_hours))
+    desk = Desk(control, Sessions(load_secret(settings), hours=settings.session_hours), keys)
     app = FastAPI(title="Veriframe review", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_queue(app, desk)
@@ -119,8 +119,8 @@ def _explain_sign_in(app: FastAPI, desk: Desk) -> None:
 
 def _page(desk: Desk, request: Request, status: int, message: str) -> Response:
     try:
-        session: Session | None = desk.sessions.of(request)
-    except NotSignedInError:
+        session: Session | None = desk.session_of(request)
+    except (NotSignedInError, WorkerError):  # the ledger may be what this page tells of
         session = None
     title = _TITLES.get(status, "That did not work")
     response = render(request, "message.html", session=session, status=status, title=title, message=message)

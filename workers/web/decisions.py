@@ -6,6 +6,7 @@ from fastapi import Depends, FastAPI, Form, Response
 
 from ..errors import UnknownReviewError
 from ..ledger import ReviewItem
+from .fields import RowNumber
 from .queue_page import next_path
 from .session import Session
 from .signed_in import Desk, go
@@ -35,13 +36,13 @@ def _add_holding(app: FastAPI, desk: Desk) -> None:
     writer, ledger = Depends(desk.writer()), desk.ledger
 
     @app.post("/items/{seq}/claim")
-    def claim(seq: int, session: Annotated[Session, writer]) -> Response:
+    def claim(seq: RowNumber, session: Annotated[Session, writer]) -> Response:
         """Hold the item; the page sends this when it opens and while it stays open."""
         ledger.review_claim(seq, actor=session.reviewer, seconds=desk.settings.review_claim_seconds)
         return Response(status_code=204)
 
     @app.post("/items/{seq}/skip")
-    def skip(seq: int, session: Annotated[Session, writer]) -> Response:
+    def skip(seq: RowNumber, session: Annotated[Session, writer]) -> Response:
         _item_of(desk, seq)
         ledger.review_release(seq, actor=session.reviewer, kind="skipped")
         return go(next_path(desk, session, after=seq))
@@ -52,7 +53,7 @@ def _add_deciding(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/items/{seq}/decide")
     def decide(
-        seq: int,
+        seq: RowNumber,
         session: Annotated[Session, writer],
         decision: Annotated[Choice, Form()],
         reason: Annotated[str, Form(max_length=64)] = "",
@@ -63,7 +64,7 @@ def _add_deciding(app: FastAPI, desk: Desk) -> None:
         return go(next_path(desk, session, after=seq, done=seq))
 
     @app.post("/items/{seq}/undo")
-    def undo(seq: int, session: Annotated[Session, writer]) -> Response:
+    def undo(seq: RowNumber, session: Annotated[Session, writer]) -> Response:
         return _back_to(ledger.review_undo(seq, actor=session.reviewer, hold_seconds=settings.review_claim_seconds))
 
 
@@ -71,15 +72,15 @@ def _add_remarks(app: FastAPI, desk: Desk) -> None:
     writer, ledger = Depends(desk.writer()), desk.ledger
 
     @app.post("/items/{seq}/note")
-    def note(seq: int, session: Annotated[Session, writer], note: Annotated[str, Form(max_length=4000)] = "") -> Response:
+    def note(seq: RowNumber, session: Annotated[Session, writer], note: Annotated[str, Form(max_length=4000)] = "") -> Response:
         if note.strip():
             ledger.review_note(seq, actor=session.reviewer, note=note)
         return _back_to(_item_of(desk, seq))
 
     @app.post("/items/{seq}/second")
-    def ask_second(seq: int, session: Annotated[Session, writer]) -> Response:
+    def ask_second(seq: RowNumber, session: Annotated[Session, writer]) -> Response:
         return _back_to(ledger.review_reopen(seq, actor=session.reviewer, kind="second_asked"))
 
     @app.post("/items/{seq}/appeal")
-    def appeal(seq: int, session: Annotated[Session, writer], note: Annotated[str, Form(max_length=4000)] = "") -> Response:
+    def appeal(seq: RowNumber, session: Annotated[Session, writer], note: Annotated[str, Form(max_length=4000)] = "") -> Response:
         return _back_to(ledger.review_reopen(seq, actor=session.reviewer, kind="appealed", note=note or None))

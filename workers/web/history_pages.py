@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 
 from ..ledger.review_queries import FoundVideo
 from .agreement import agreement_of
+from .fields import RowNumber
 from .pages import render
 from .session import PREFIX, Session, reviewer_name
 from .signed_in import Desk
@@ -30,7 +31,7 @@ def add_history(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/search")
     def search(request: Request, session: Annotated[Session, reader], q: Annotated[str, Query(max_length=200)] = "") -> Response:
-        text = q.strip()
+        text = q.replace("\0", "").strip()  # nothing has a NUL in its name, and Postgres would not look for one
         found = desk.ledger.find_videos(text) if text else []
         if len(found) == 1:
             return Response(status_code=303, headers={"Location": f"{PREFIX}/videos/{found[0].video_id}{_revision(found[0])}"})
@@ -44,7 +45,7 @@ def add_history(app: FastAPI, desk: Desk) -> None:
     def log(
         request: Request,
         session: Annotated[Session, reader],
-        before: Annotated[int | None, Query(ge=1)] = None,
+        before: Annotated[RowNumber | None, Query(ge=1)] = None,
         by: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
         entries = desk.ledger.review_history(before=before, limit=PAGE + 1, actor=reviewer_name(by))

@@ -15,8 +15,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from ..errors import SourceNotAllowedError
 from ..settings import Settings
-from ..sources import open_beneath
+from ..sources import open_beneath, split_location
 
 _CHUNK: Final = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -51,7 +52,10 @@ class Remote:
 def open_media(settings: Settings, *, video_id: str, source: str | None) -> Media | Remote | str:
     """Open one video, say where it is to be fetched from, or say in a sentence why it cannot be shown."""
     location = source or settings.media_template.format(video_id=video_id)
-    parts = urlsplit(location)
+    try:
+        parts = split_location(location)
+    except SourceNotAllowedError:
+        return ELSEWHERE
     if _is_allowed(settings, parts):
         return Remote(video_id, location)
     if parts.scheme.lower() not in ("", "file") or parts.netloc not in ("", "localhost"):
@@ -62,7 +66,7 @@ def open_media(settings: Settings, *, video_id: str, source: str | None) -> Medi
         return ELSEWHERE
     try:
         descriptor = open_beneath(root, PurePosixPath(path.relative_to(root)))
-    except OSError:
+    except (OSError, ValueError):
         return GONE
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):

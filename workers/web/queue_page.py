@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, FastAPI, Form, Query, Request, Response
 
 from ..errors import ReviewConflictError
+from .fields import RowNumber
 from .pages import render
 from .session import Session
 from .signed_in import Desk, go
@@ -28,9 +29,9 @@ def add_queue(app: FastAPI, desk: Desk) -> None:
         word: Word | Literal[""] = "",
         reading: Reading | Literal[""] = "",
         who: Who = "all",
-        after: Annotated[int, Query(ge=0)] = 0,
+        after: Annotated[RowNumber, Query()] = 0,
         closed: Annotated[int, Query(ge=0)] = 0,
-        done: Annotated[int, Query(ge=0)] = 0,
+        done: Annotated[RowNumber, Query()] = 0,
     ) -> Response:
         items = desk.ledger.review_queue(
             after=after,
@@ -63,11 +64,11 @@ def add_queue(app: FastAPI, desk: Desk) -> None:
         )
 
     @app.post("/next")
-    def take_next(session: Annotated[Session, writer], after: Annotated[int, Form()] = 0) -> Response:
+    def take_next(session: Annotated[Session, writer], after: Annotated[RowNumber, Form()] = 0) -> Response:
         return go(next_path(desk, session, after=after))
 
     @app.post("/close")
-    def close_many(session: Annotated[Session, writer], seq: Annotated[list[int] | None, Form()] = None) -> Response:
+    def close_many(session: Annotated[Session, writer], seq: Annotated[list[RowNumber] | None, Form()] = None) -> Response:
         num_closed = 0
         for verdict_seq in (seq or [])[:_MAX_BULK]:
             try:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import InvalidMessageError, UnknownReviewError
 from ..ledger import ReviewItem
 from ..services import Control
+from .fields import RowNumber
 from .session import reviewer_name
 
 
@@ -33,7 +34,7 @@ def add_reviews(app: FastAPI, control: Control, *, can_review: Any) -> None:
 
     @app.get("/v1/reviews", dependencies=[can_review])
     def list_reviews(
-        cursor: Annotated[int, Query(ge=0, description="`next_cursor` of the page before")] = 0,
+        cursor: Annotated[RowNumber, Query(description="`next_cursor` of the page before")] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         verdict: Literal["suspicious", "manipulated", "inconclusive", "authentic"] | None = None,
         reading: Literal["first", "second", "settle", "appeal"] | None = None,
@@ -44,7 +45,7 @@ def add_reviews(app: FastAPI, control: Control, *, can_review: Any) -> None:
         return JSONResponse({"reviews": [item_body(item) for item in items[:limit]], "next_cursor": following})
 
     @app.get("/v1/reviews/{review_id}", dependencies=[can_review])
-    def get_review(review_id: int) -> JSONResponse:
+    def get_review(review_id: RowNumber) -> JSONResponse:
         """One item with its append-only log."""
         item = ledger.review_item(review_id)
         if item is None:
@@ -52,7 +53,7 @@ def add_reviews(app: FastAPI, control: Control, *, can_review: Any) -> None:
         return JSONResponse({**item_body(item), "log": [asdict(entry) for entry in ledger.review_entries(review_id)]})
 
     @app.post("/v1/reviews/{review_id}/decision", dependencies=[can_review])
-    def decide(review_id: int, given: DecisionBody) -> JSONResponse:
+    def decide(review_id: RowNumber, given: DecisionBody) -> JSONResponse:
         """Decide one item; 409 when it is held, decided, or was read by the same person before."""
         reviewer = reviewer_name(given.reviewer)
         if reviewer is None:

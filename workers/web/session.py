@@ -26,6 +26,8 @@ PREFIX: Final = "/review"
 """Where the dashboard is mounted; its cookies are sent nowhere else."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
 _SECRET_BYTES: Final = 32
+_SALT: Final = "veriframe-session/2"
+"""Another one than that of builds whose sessions did not name their key: those end, or they would outlive it."""
 LINK_SECONDS: Final = 1800.0
 """A login link that nobody opened is worth nothing after this time."""
 
@@ -44,6 +46,8 @@ class Session:
 
     reviewer: str
     session_id: str
+    key_name: str
+    """The API key that opened it; empty: a login link did."""
     csrf: str
     """Goes into every form; nobody without the session can make it."""
 
@@ -94,11 +98,11 @@ class Sessions:
     def __init__(self, secret: str, *, hours: float) -> None:
         self._secret = secret.encode()
         self._seconds = hours * 3600
-        self._signer = URLSafeTimedSerializer(secret, salt="veriframe-session", signer_kwargs={"digest_method": hashlib.sha256})
+        self._signer = URLSafeTimedSerializer(secret, salt=_SALT, signer_kwargs={"digest_method": hashlib.sha256})
 
-    def begin(self, response: Response, *, reviewer: str, is_https: bool) -> None:
+    def begin(self, response: Response, *, reviewer: str, key_name: str = "", is_https: bool) -> None:
         """Sign somebody in."""
-        value = self._signer.dumps([reviewer, secrets.token_urlsafe(12)])
+        value = self._signer.dumps([reviewer, secrets.token_urlsafe(12), *([key_name] if key_name else [])])
         response.set_cookie(COOKIE, str(value), max_age=int(self._seconds), path=PREFIX, httponly=True, samesite="lax", secure=is_https)
 
     def end(self, response: Response) -> None:
@@ -106,17 +110,18 @@ class Sessions:
         response.delete_cookie(COOKIE, path=PREFIX)
 
     def of(self, request: Request) -> Session:
-        """The session of a request.
+        """The session of a request, by its cookie alone.
 
         Raises:
             NotSignedInError: there is none, it was tampered with, or it ran out.
         """
         value = request.cookies.get(COOKIE, "")
         try:
-            reviewer, session_id = self._signer.loads(value, max_age=int(self._seconds))
+            reviewer, session_id, *named = self._signer.loads(value, max_age=int(self._seconds))
         except (BadSignature, ValueError, TypeError) as err:
             raise NotSignedInError("no session") from err
-        return Session(reviewer=str(reviewer), session_id=str(session_id), csrf=self._csrf(str(session_id)))
+        csrf = self._csrf(str(session_id))
+        return Session(reviewer=str(reviewer), session_id=str(session_id), key_name=str(named[0]) if named else "", csrf=csrf)
 
     def require_own(self, request: Request, session: Session, token: str) -> None:
         """Let only forms of our own pages through.

@@ -26,11 +26,11 @@ def _page(request: Request, *, following: str = "", problem: str | None = None, 
     return render(request, "login.html", session=None, **shown)
 
 
-def _welcome(desk: Desk, request: Request, name: str, following: str = "", *, by: str) -> Response:
+def _welcome(desk: Desk, request: Request, name: str, following: str = "", *, key_name: str = "") -> Response:
     _require_own_origin(request)
-    desk.ledger.audit(actor=f"reviewer:{name}", action="signed_in", target=name, detail={"by": by})
+    desk.ledger.audit(actor=f"reviewer:{name}", action="signed_in", target=name, detail={"by": f"key:{key_name}" if key_name else "link"})
     response = go(own_path(following))
-    desk.sessions.begin(response, reviewer=name, is_https=request.url.scheme == "https")
+    desk.sessions.begin(response, reviewer=name, key_name=key_name, is_https=request.url.scheme == "https")
     return response
 
 
@@ -53,7 +53,7 @@ def _add_key_login(app: FastAPI, desk: Desk, *, keys: Keyring) -> None:
         found = keys.find(key)
         if found is None or not found.may("review"):
             return _page(request, status=403, problem="This key does not open the review pages.", **shown)
-        return _welcome(desk, request, reviewer, following, by=f"key:{found.name}")
+        return _welcome(desk, request, reviewer, following, key_name=found.name)
 
     @app.post("/logout")
     def log_out(_session: Annotated[Session, Depends(desk.writer())]) -> Response:
@@ -74,7 +74,7 @@ def _add_link_login(app: FastAPI, desk: Desk) -> None:
         reviewer = desk.ledger.use_login(token[:_MAX_TEXT])
         if reviewer is None:
             return _page(request, status=403, problem="This link was used or is too old. Ask for a new one: veriframe login-link NAME")
-        return _welcome(desk, request, reviewer, by="link")
+        return _welcome(desk, request, reviewer)
 
 
 def _add_preferences(app: FastAPI, desk: Desk) -> None:

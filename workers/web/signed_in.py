@@ -13,7 +13,8 @@ from starlette.responses import RedirectResponse, Response
 from ..ledger import Ledger
 from ..services import Control
 from ..settings import Settings
-from .session import PREFIX, Session, Sessions
+from .auth import Keyring
+from .session import PREFIX, NotSignedInError, Session, Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Desk:
 
     control: Control
     sessions: Sessions
+    keys: Keyring
 
     @property
     def ledger(self) -> Ledger:
@@ -33,15 +35,27 @@ class Desk:
         """All settings."""
         return self.control.settings
 
+    def session_of(self, request: Request) -> Session:
+        """The session of a request, while the key that opened it opens these pages; one that a login link opened needs none.
+
+        Raises:
+            NotSignedInError: as `Sessions.of`, or the key has ended.
+            LedgerUnavailableError: whether the key lives is not known.
+        """
+        session = self.sessions.of(request)
+        if session.key_name and not self.keys.still_opens(session.key_name, "review"):
+            raise NotSignedInError("the key of this session has ended")
+        return session
+
     def reader(self) -> Callable[[Request], Session]:
-        """A dependency: the session of who asks. Raises `NotSignedInError`."""
-        return self.sessions.of
+        """A dependency: the session of who asks. Raises as `session_of`."""
+        return self.session_of
 
     def writer(self) -> Callable[[Request, str], Session]:
-        """A dependency: the session of who sends a form of ours. Raises `NotSignedInError`, `ForgedRequestError`."""
+        """A dependency: the session of who sends a form of ours. Raises as `session_of`, and `ForgedRequestError`."""
 
         def check(request: Request, csrf: Annotated[str, Form()] = "") -> Session:
-            session = self.sessions.of(request)
+            session = self.session_of(request)
             self.sessions.require_own(request, session, csrf)
             return session
 

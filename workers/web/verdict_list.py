@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from ..ledger import Ledger, VerdictFilter
 from ..messages import VerdictBody
 from .auth import ApiKey
+from .fields import RowNumber
 
 MAX_PAGE: Final = 500
 Word = Literal["authentic", "suspicious", "manipulated", "inconclusive"]
@@ -34,7 +35,7 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cursor: int | None = Field(None, ge=1, description="`next_cursor` of the page before, with the same filters")
+    cursor: RowNumber | None = Field(None, ge=1, description="`next_cursor` of the page before, with the same filters")
     limit: int = Field(50, ge=1, le=MAX_PAGE)
     verdict: list[Word] = Field([], max_length=4, description="Any of these words; repeat it for several")
     created_from: Moment = Field(None, description="Written at or after this time; RFC 3339 with its zone")

@@ -11,6 +11,7 @@ from ..messages.enqueue import VIDEO_ID_PATTERN
 from ..outcome import job_body
 from .copies import Copies
 from .evidence import cached_json
+from .fields import RowNumber
 from .lanes import make_lanes
 from .media import GONE, Media, Remote, answer_range, open_media
 from .pages import render
@@ -18,7 +19,7 @@ from .session import Session
 from .signed_in import Desk
 
 VideoId = Annotated[str, Path(pattern=VIDEO_ID_PATTERN)]
-Revision = Annotated[int, Query(ge=0)]
+Revision = Annotated[RowNumber, Query()]
 
 
 def add_video(app: FastAPI, desk: Desk) -> None:
@@ -27,9 +28,7 @@ def add_video(app: FastAPI, desk: Desk) -> None:
     copies = Copies(desk.settings)
 
     @app.get("/videos/{video_id}")
-    def video(
-        request: Request, video_id: VideoId, session: Annotated[Session, reader], seq: Revision = 0, done: Annotated[int, Query(ge=0)] = 0
-    ) -> Response:
+    def video(request: Request, video_id: VideoId, session: Annotated[Session, reader], seq: Revision = 0, done: Revision = 0) -> Response:
         outcome, verdict_seq = outcome_of(desk, video_id, seq)
         evidence = evidence_body(outcome)
         item = desk.ledger.review_item(verdict_seq) if verdict_seq else None
