@@ -173,7 +173,7 @@ def load_bundle_set(path: Path | str = DEFAULT_SET) -> BundleSet:
 
     Raises:
         BundleNotFoundError: the set or a bundle is missing.
-        BundleIntegrityError: something is malformed, or a file's hash differs from its card.
+        BundleIntegrityError: something is malformed, two bundles have one name, or a file's hash differs from its card.
         BundleMismatchError: a bundle is not the one that the calibration was fitted with.
     """
     path = bundle_set_path(path)
@@ -186,6 +186,11 @@ def load_bundle_set(path: Path | str = DEFAULT_SET) -> BundleSet:
         if document["schema"] != SCHEMA:
             raise BundleIntegrityError(f"{path}: schema {document['schema']!r}, expected {SCHEMA!r}; export the set again")
         bundles = tuple(_member(path.parent, row) for row in document["bundles"])
+        twice = [bundle.name for i, bundle in enumerate(bundles) if bundle.name in {other.name for other in bundles[:i]}]
+        if twice:
+            raise BundleIntegrityError(
+                f"{path}: two bundles are called {twice[0]}, expected a name of its own for each; export one under another name and calibrate again"
+            )
         calibration = _calibration(document)
         name = str(document["name"])
         optional = [str(each) for each in document.get("optional", [])]

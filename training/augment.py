@@ -110,23 +110,27 @@ def _overlay(images: Tensor, pairs: int, generator: Generator) -> Tensor:
     """A caption bar, a logo block or a black border, equal in both halves."""
     out = images.clone()
     side = images.shape[-1]
+
+    def drawn(low: int, high: int) -> int:
+        return int(torch.randint(low, max(high, low + 1), (1,), generator=generator))  # below 36 px a range would be empty
+
     for i in range(pairs):
         kind = int(torch.randint(3, (1,), generator=generator))
         shade = torch.rand(3, 1, 1, generator=generator)
-        top = int(torch.randint(int(0.6 * side), side - 8, (1,), generator=generator))
+        top = drawn(int(0.6 * side), side - 8)
         if kind == 0:
-            height = int(torch.randint(4, side // 5, (1,), generator=generator))
+            height = drawn(4, side // 5)
             stripes = (torch.rand(1, 1, side // 4 + 1, generator=generator) < 0.5).float().repeat_interleave(4, 2)[:, :, :side]
             bar = shade * stripes + (1 - shade) * (1 - stripes)
             for j in (i, i + pairs):
                 out[j, :, top : top + height] = bar
         elif kind == 1:
-            size = int(torch.randint(8, side // 4, (1,), generator=generator))
-            left = int(torch.randint(0, side - size, (1,), generator=generator))
+            size = drawn(8, side // 4)
+            left = drawn(0, side - size)
             for j in (i, i + pairs):
                 out[j, :, top : top + size, left : left + size] = shade
         else:
-            width = int(torch.randint(2, side // 6, (1,), generator=generator))
+            width = drawn(2, side // 6)
             edge = int(torch.randint(4, (1,), generator=generator))
             rows = (slice(None), slice(0, width), slice(side - width, None), slice(None))[edge]
             columns = (slice(0, width), slice(None), slice(None), slice(side - width, None))[edge]

@@ -23,7 +23,8 @@ def add_evaluation(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path = root / "bundle.json"
     document = json.loads(path.read_text())
     others = tuple(f"{name}: " for name in (folder.name for folder in root.parent.iterdir() if folder.is_dir()) if name != document["name"])
-    document["metrics"]["evaluation"] = [dict(row) for row in rows if not any(other in str(row["what"]) for other in others)]
+    metrics = document.setdefault("metrics", {})  # an imported checkpoint has none
+    metrics["evaluation"] = [dict(row) for row in rows if not any(other in str(row["what"]) for other in others)]
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 

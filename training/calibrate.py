@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from detect_core.aggregate import STRATEGY, crowd_corrected
+from detect_core.aggregate import STRATEGY, crowd_corrected, num_draws
 from detect_core.bundle import Bundle
 from detect_core.calibration import Fade, Fusion, VideoCalibration
 
@@ -169,11 +169,12 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
 
 
 def video_scores(videos: Sequence[VideoLogits], fusion: Fusion, beta: float) -> list[float | None]:
-    """Crowd-corrected raw score per video; None where no track was long enough."""
+    """Crowd-corrected raw score per video, of the faces that can be judged if there are any; None where no track was long enough."""
     out: list[float | None] = []
     for video in videos:
-        tracks = video.track_scores(fusion)
-        out.append(crowd_corrected(max(tracks), num_tracks=len(tracks), beta=beta) if tracks else None)
+        windows = video.track_windows(fusion)
+        judged = [window for window in windows if window.is_judgeable] or windows
+        out.append(crowd_corrected(max(w.z for w in judged), num_draws=num_draws(windows), beta=beta) if judged else None)
     return out
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 from rich.console import Console
@@ -17,11 +19,12 @@ from rich.table import Table
 from detect_core.bundle import Bundle, load_bundle, load_net
 from detect_core.errors import DetectCoreError
 
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .import_checkpoint import commands as import_commands
 from .manifest_cli import manifest_app
 
 if TYPE_CHECKING:
+    from .scorers import TrackLines
     from .video_scores import VideoLogits
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train, evaluate, calibrate and export detectors.")
@@ -37,11 +40,15 @@ FoldsOption = Annotated[
     Path | None,
     typer.Option("--folds", help="Run folder of the temporal recipe, to judge each video by a line that did not learn from it."),
 ]
+UnseenOption = Annotated[
+    bool, typer.Option("--unseen", help="The detectors of whole tracks learned from none of these videos: no --folds are needed.")
+]
 NearOption = Annotated[
     Literal["warn", "refuse", "drop"],
     typer.Option("--near-duplicates", help="Nearly equal faces in two splits: warn, refuse, or drop the side that is learned from."),
 ]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Where faces cut from videos are kept.")]
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 THREADS_HELP = "CPU threads of the training; all cores by default."
 
 
@@ -137,15 +144,21 @@ def verify(run_dir: Annotated[Path, typer.Argument(help="A finished run folder o
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A finished run folder.")],
     destination: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
+    name: Annotated[str, typer.Option(help="Detector name in verdicts and metrics; the run's own by default.")] = "",
+    version: Annotated[str, typer.Option(help="Version of the bundle; the run's own by default.")] = "",
 ) -> None:
-    """Verify a run's bundle and copy it where workers look for it."""
+    """Verify a run's bundle and copy it where workers look for it; a second one of a kind needs a name of its own in a set."""
+    if name and not _PLAIN_NAME.fullmatch(name):
+        raise ConfigError(f"tried to name a bundle {name!r}; expected letters, digits, _ and -, for example blend_second")
     source = load_bundle(run_dir / "bundle")
     load_net(source)
+    card = {**source.card, "name": name or source.name, "version": version or source.version}
     destination.mkdir(parents=True, exist_ok=True)
     for stale in destination.glob("*.safetensors"):
         stale.unlink()
-    for file in (source.root / "bundle.json", *(source.root / str(shard["file"]) for shard in source.weights)):
-        shutil.copyfile(file, destination / file.name)
+    for shard in source.weights:
+        shutil.copyfile(source.root / str(shard["file"]), destination / str(shard["file"]))
+    (destination / "bundle.json").write_text(json.dumps(card, indent=2) + "\n")
     bundle = load_bundle(destination)
     console.print(f"{bundle.name} {bundle.version} {bundle.sha256[:12]} written to {destination}")
 
@@ -155,9 +168,7 @@ def calibrate(
     videos: Annotated[Path, typer.Option("--videos", help="Folder of videos with MANIFEST.tsv.")],
     bundles: Annotated[Path, typer.Option(help="Folder that holds the bundle folders and gets the set file.")],
     faces: FacesOption = None,
-    names: Annotated[
-        str, typer.Option(help="Bundles of the set, comma-separated.")
-    ] = "blend_lite,synthesis_lite,autogan,temporal,blend,synthesis",
+    names: Annotated[str, typer.Option(help="Bundles of the set, comma-separated.")] = "blend,synthesis,autogan,temporal",
     optional: Annotated[str, typer.Option(help="Detectors that may be missing.")] = "xception",
     folds: FoldsOption = None,
     shares: Annotated[str, typer.Option(help="JSON of weights per detector in units of its spread, to change the default ones.")] = "{}",
@@ -168,6 +179,7 @@ def calibrate(
         "runs/video_scores.jsonl"
     ),
     beside: BesideOption = None,
+    unseen: UnseenOption = False,
 ) -> None:
     """Fit Platt, crowd correction, thresholds and limits on held-out videos and write the bundle set."""
     import datetime
@@ -181,6 +193,7 @@ def calibrate(
 
     members = [load_bundle(bundles / name) for name in names.split(",")]
     others = [load_bundle(beside)] if beside is not None else []
+    _checked([*members, *others], folds, unseen=unseen)
     scored = _scores(scores, videos, members, folds, faces, others=others)
     wanted = {**default_shares(members), **json.loads(shares)}
     fades = fit_fades(scored, fading(members))
@@ -227,6 +240,7 @@ def evaluate(
     into_cards: Annotated[bool, typer.Option(help="Also write the rows into the bundles' cards.")] = False,
     beside: BesideOption = None,
     left_out: Annotated[Path | None, typer.Option(help="Run folder of cross_generator, to report protocol E1.")] = None,
+    unseen: UnseenOption = False,
 ) -> None:
     """Measure a bundle set on people and generators that no training saw."""
     from detect_core.calibration import DEFAULT_SET, load_bundle_set
@@ -241,11 +255,12 @@ def evaluate(
     loaded = load_bundle_set(DEFAULT_SET if default or bundle_set is None else bundle_set)
     rows: list[Row] = []
     scored: list[VideoLogits] = []
+    others = [load_bundle(beside)] if beside is not None else []
+    lines = _checked([*loaded.bundles, *others], folds, unseen=unseen) if videos is not None else None
     if faces is not None:
         pack = read_faces(faces, keep=lambda row: row.split == "test")
         rows += evaluate_stills(pack, loaded, [load_detector(bundle) for bundle in loaded.bundles if not is_track_bundle(bundle)])
     if videos is not None:
-        others = [load_bundle(beside)] if beside is not None else []
         scored = _scores(scores, videos, loaded.bundles, folds, faces, others=others)
         rows += evaluate_videos(scored, loaded.calibration)
         for other in others:
@@ -254,7 +269,7 @@ def evaluate(
     if left_out is not None:
         rows += left_out_rows(left_out)
     material = ", ".join(str(path.name) for path in (faces, videos) if path is not None)
-    write_report(rows, out, bundle_set=loaded, material=material, videos=scored)
+    write_report(rows, out, bundle_set=loaded, material=material, videos=scored, track_lines=lines)
     if into_cards:
         for bundle in loaded.bundles:
             add_evaluation(bundle.root, json.loads(out.read_text())["rows"])
@@ -264,8 +279,9 @@ def evaluate(
         table.add_row(row.what, f"{row.value:g}", row.unit, row.goal or "", reached, row.note)
     console.print(table)
     console.print(f"{len(rows)} rows written to {out}")
-    drawn = draw_report(out) + (draw_scored(scored, loaded.calibration, out) if scored else [])
-    console.print(f"drawn: {', '.join(path.name for path in drawn)}")
+    drawn = draw_report(out) if any(row.what.startswith("AUC: ") for row in rows) else []
+    drawn += draw_scored(scored, loaded.calibration, out) if scored else []
+    console.print(f"drawn: {', '.join(path.name for path in drawn) or 'nothing, no row is an AUC'}")
 
 
 @app.command()
@@ -303,6 +319,23 @@ def card(
 
     write_card(load_bundle_set(bundle_set or DEFAULT_SET), report, out)
     console.print(f"{out} written")
+
+
+def _checked(bundles: Sequence[Bundle], folds: Path | None, *, unseen: bool) -> TrackLines:
+    """How the track detectors will judge the videos, see `track_lines`; asked before anything is scored for hours.
+
+    Raises:
+        ConfigError: they would judge what they learned from, or two bundles have one name and their scores could not be told apart.
+    """
+    from .scorers import track_lines
+
+    twice = [name for name, count in Counter(bundle.name for bundle in bundles).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"tried to score with two bundles called {twice[0]}, expected a name of its own for each; write one under another name "
+            "(veriframe-train export RUN FOLDER --name NAME)"
+        )
+    return track_lines(bundles, folds_root=folds, unseen=unseen)
 
 
 def _scores(

@@ -21,7 +21,8 @@ from .errors import ConfigError
 from .face_pack import FacePack
 from .held_out import simulators_for
 from .limits import FLAGGED, decision_of, first_look
-from .metrics import auc, bootstrap_auc, expected_calibration_error, fpr_upper_bound, tpr_at_fpr
+from .metrics import auc, bootstrap_auc, expected_calibration_error, fpr_upper_bound, label_weights, tpr_at_fpr
+from .scorers import TrackLines
 from .simulators.classical_swap import ClassicalSwap
 from .still_scores import Measured, by_source, on_pairs
 from .video_scores import DISTORTED, UNDISTORTED, Role, VideoLogits
@@ -51,7 +52,10 @@ def evaluate_stills(pack: FacePack, bundle_set: BundleSet, detectors: Sequence[D
 
 
 def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration) -> list[Row]:
-    """Video-level rows over held-out people; a labelled fake is judged by lines that saw no fake of its generator."""
+    """Video-level rows over held-out people; a labelled fake is judged by lines that saw no fake of its generator.
+
+    A row that needs both classes is left out where the material has one.
+    """
     z = video_scores(videos, calibration.fusion, calibration.beta)
     judged = [(video, score) for video, score in zip(videos, z, strict=True) if score is not None]
 
@@ -59,7 +63,7 @@ def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration
         return [pair for pair in judged if pair[0].role in roles]
 
     true, stills, simulated = of("real", "fake"), of("still_real", "still_fake"), of("twin", "simulated")
-    per_generator: list[Row] = []
+    per_generator: list[Row | None] = []
     for generator in sorted({v.generator for v, _ in true if v.label}):
         chosen = [p for p in true if not p[0].label or p[0].generator == generator]
         per_generator.append(_video_auc(f"{generator} against held-out reals", chosen))
@@ -71,14 +75,12 @@ def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration
         chosen = [p for p in simulated if not p[0].label or p[0].generator == family]
         seen = "never trained on" if family == f"sim:{ClassicalSwap.family}" else "families seen in training"
         per_generator.append(_video_auc(f"{family} fakes against re-encoded twins ({seen})", chosen))
-    unseen = [row for row in per_generator if "seen in training" not in row.what]
+    unseen = [row.value for row in per_generator if row is not None and "seen in training" not in row.what]
     rows = [
         _video_auc("all labelled fakes against held-out reals", true),
-        Row("mean AUC over unseen generators", round(float(np.mean([row.value for row in unseen])), 4), "AUC", ">= 0.95"),
-        Row("worst unseen generator", min(row.value for row in unseen), "AUC", ">= 0.85"),
-        Row(
-            "TPR at 1 % FPR, all labelled fakes", round(tpr_at_fpr([s for _, s in true], [v.label for v, _ in true], 0.01), 4), "", ">= 0.4"
-        ),
+        Row("mean AUC over unseen generators", round(float(np.mean(unseen)), 4), "AUC", ">= 0.95") if unseen else None,
+        Row("worst unseen generator", min(unseen), "AUC", ">= 0.85") if unseen else None,
+        _tpr_row(true),
         *per_generator,
         *_policy_rows([video for video in videos if video.role in ("real", "fake")], calibration),
         *_first_look_rows(judged, calibration),
@@ -128,8 +130,25 @@ def _tpr_note(metrics: Mapping[str, Any], name: str) -> str:
     return f"TPR at 1 % FPR {metrics[f'unseen_tpr_at_fpr_1pc_{name}']:.2f}"
 
 
-def write_report(rows: Sequence[Row], path: Path, *, bundle_set: BundleSet, material: str, videos: Sequence[VideoLogits]) -> None:
-    """`evaluation.json`: the rows and what they stand on."""
+def write_report(
+    rows: Sequence[Row],
+    path: Path,
+    *,
+    bundle_set: BundleSet,
+    material: str,
+    videos: Sequence[VideoLogits],
+    track_lines: TrackLines | None = None,
+) -> None:
+    """`evaluation.json`: the rows and what they stand on.
+
+    Args:
+        rows: the figures.
+        path: file to write.
+        bundle_set: what was measured.
+        material: names of the folders.
+        videos: their scores.
+        track_lines: how track detectors judged them; None where no video was scored.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     kinds = Counter(v.role for v in videos)
     document = {
@@ -138,6 +157,7 @@ def write_report(rows: Sequence[Row], path: Path, *, bundle_set: BundleSet, mate
         "bundles": {bundle.name: bundle.sha256 for bundle in bundle_set.bundles},
         "material": material,
         "videos": dict(kinds),
+        "track_lines": track_lines,
         "rows": [{**{k: v for k, v in asdict(row).items() if k != "passed"}, "pass": row.passed} for row in rows],
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
@@ -194,18 +214,20 @@ def _distortion_rows(distorted: Sequence[tuple[VideoLogits, float]], calibration
     if UNDISTORTED not in by_name:
         return []
 
-    def numbers(pairs: Sequence[tuple[VideoLogits, float]]) -> tuple[float, float]:
+    def flagged_share(pairs: Sequence[tuple[VideoLogits, float]]) -> float:
         reals = [decision_of(v, calibration).verdict for v, _ in pairs if not v.label]
-        return auc([s for _, s in pairs], [v.label for v, _ in pairs]), sum(word in FLAGGED for word in reals) / len(reals)
+        return sum(word in FLAGGED for word in reals) / len(reals)
 
-    num_reals = sum(not v.label for v, _ in by_name[UNDISTORTED])
-    clean_auc, clean_fpr = numbers(by_name.pop(UNDISTORTED))
+    clean = by_name.pop(UNDISTORTED)
+    num_reals = sum(not v.label for v, _ in clean)
+    clean_fpr = flagged_share(clean)
     rows = []
     for name, goal in (("mild", 0.02), ("medium", 0.06), ("H.264 CRF 40", 0.12)):
-        value, fpr = numbers(by_name[name])
-        rows.append(
-            Row(f"AUC drop: {name}", round(clean_auc - value, 4), "AUC", f"<= {goal}", None, f"{clean_auc:.3f} before, {value:.3f} after")
-        )
+        fpr = flagged_share(by_name[name])
+        if _has_both(clean) and _has_both(by_name[name]):
+            before, after = (auc([s for _, s in pairs], [v.label for v, _ in pairs]) for pairs in (clean, by_name[name]))
+            note = f"{before:.3f} before, {after:.3f} after"
+            rows.append(Row(f"AUC drop: {name}", round(before - after, 4), "AUC", f"<= {goal}", None, note))
         ratio = fpr / max(clean_fpr, 1 / num_reals)  # none before counts as one: nobody can know that a rate is zero
         silent = sum(decision_of(v, calibration).verdict == "inconclusive" for v, _ in by_name[name])
         note = f"share of reals called suspicious or worse: {clean_fpr:.3f} before, {fpr:.3f} after; cannot tell: {silent} of {len(by_name[name])}"
@@ -214,26 +236,52 @@ def _distortion_rows(distorted: Sequence[tuple[VideoLogits, float]], calibration
 
 
 def _ece_row(what: str, pairs: Sequence[tuple[VideoLogits, float]], calibration: VideoCalibration, goal: str) -> Row | None:
-    if not pairs:
+    if not _has_both(pairs):
         return None
-    by_label = [[calibration.probability(s) for v, s in pairs if v.label == label] for label in (0, 1)]
-    count = max(len(scores) for scores in by_label)
-    # the calibration gives both labels the same weight, so they are repeated to the same number
-    p = np.concatenate([np.resize(np.sort(scores), count) for scores in by_label])
+    p = np.array([calibration.probability(s) for _, s in pairs])
+    labels = np.array([v.label for v, _ in pairs])
+    num_fake = int(labels.sum())
     note = (
-        f"labels weigh the same; {len(by_label[1])} fakes, {len(by_label[0])} reals; a perfect calibration would show "
-        f"{_least_ece(p):.2f} with so few"
+        f"labels weigh the same; {num_fake} fakes, {len(labels) - num_fake} reals; a perfect calibration would show "
+        f"{_least_ece(p, labels):.2f} with so few"
     )
-    return Row(what, round(expected_calibration_error(p, [0] * count + [1] * count), 4), "", goal, None, note)
+    # the calibration gives both labels the same weight
+    return Row(what, round(expected_calibration_error(p, labels, weights=label_weights(labels)), 4), "", goal, None, note)
 
 
-def _least_ece(p: NDArray[np.float64], *, rounds: int = 200) -> float:
-    """The mean error that is seen when every probability is right: with few videos chance alone makes one."""
+def _least_ece(p: NDArray[np.float64], labels: NDArray[np.int64], *, rounds: int = 200) -> float:
+    """The mean error that is seen when every probability is right: with few videos chance alone makes one.
+
+    As many fakes and reals as there are draw their scores from what a right calibration has of each: of all scores together,
+    both labels weighing the same, a share p of those at p is fake.
+    """
     rng = np.random.default_rng(0)
-    return float(np.mean([expected_calibration_error(p, rng.random(len(p)) < p) for _ in range(rounds)]))
+    weights = label_weights(labels)
+    fakes, reals = weights * p, weights * (1 - p)
+    y = np.sort(labels)
+    num_fake = int(y.sum())
+
+    def drawn() -> NDArray[np.float64]:
+        chosen = [(len(y) - num_fake, reals), (num_fake, fakes)]
+        return np.concatenate([rng.choice(p, size=count, p=share / share.sum()) for count, share in chosen])
+
+    return float(np.mean([expected_calibration_error(drawn(), y, weights=label_weights(y)) for _ in range(rounds)]))
 
 
-def _video_auc(what: str, pairs: Sequence[tuple[VideoLogits, float]]) -> Row:
+def _has_both(pairs: Sequence[tuple[VideoLogits, float]]) -> bool:
+    return len({video.label for video, _ in pairs}) == 2
+
+
+def _tpr_row(true: Sequence[tuple[VideoLogits, float]]) -> Row | None:
+    if not _has_both(true):
+        return None
+    value = tpr_at_fpr([s for _, s in true], [v.label for v, _ in true], 0.01)
+    return Row("TPR at 1 % FPR, all labelled fakes", round(value, 4), "", ">= 0.4")
+
+
+def _video_auc(what: str, pairs: Sequence[tuple[VideoLogits, float]]) -> Row | None:
+    if not _has_both(pairs):
+        return None
     scores, labels = [s for _, s in pairs], [v.label for v, _ in pairs]
     low, high = bootstrap_auc(scores, labels, [v.group for v, _ in pairs], rounds=500)
     value = auc(scores, labels)

@@ -85,7 +85,8 @@ def draw_scored(videos: Sequence[VideoLogits], calibration: VideoCalibration, re
         if name == "roc":
             draw_roc(usable, path, title=what)
         else:
-            draw_reliability(_even(next(iter(usable.values()))), path, title=f"{what}\n(both labels weigh the same)", bins=_BINS)
+            # the calibration gives both labels the same weight
+            draw_reliability(next(iter(usable.values())), path, title=f"{what}\n(both labels weigh the same)", bins=_BINS, even=True)
         written.append(path)
     return written
 
@@ -98,14 +99,6 @@ def _by_generator(true: Scored) -> Mapping[str, Scored]:
         if int(part.labels.sum()) >= _MIN_FAKES:
             out[generator.split(" (")[0]] = part
     return out
-
-
-def _even(scored: Scored) -> Scored:
-    """Both labels repeated to the same number: the calibration gives them the same weight."""
-    by_label = [np.flatnonzero(scored.labels == label) for label in (0, 1)]
-    count = max(len(members) for members in by_label)
-    chosen = np.concatenate([np.resize(members, count) for members in by_label])
-    return Scored(scored.logits[chosen], scored.labels[chosen], tuple(scored.origins[i] for i in chosen), scored.level)
 
 
 def _scored(pairs: Sequence[tuple[VideoLogits, float]]) -> Scored:

@@ -61,6 +61,8 @@ class FacePack:
     landmarks: Tensor
     """float32 (N, 5, 2): left eye, right eye, nose, left and right mouth corner, in units of the crop side (0..1)."""
     rows: tuple[FaceRow, ...]
+    mark_reach: float = 0.0
+    """How far the mark of generated training fakes reaches into any of the crops, see `corner_mark`; 0 when none has it."""
 
     def __post_init__(self) -> None:
         n = len(self.rows)
@@ -76,7 +78,7 @@ class FacePack:
     def take(self, indices: Sequence[int]) -> FacePack:
         """The crops at `indices`, in that order."""
         chosen = torch.as_tensor(list(indices), dtype=torch.long)
-        return FacePack(self.images[chosen], self.landmarks[chosen], tuple(self.rows[int(i)] for i in chosen))
+        return FacePack(self.images[chosen], self.landmarks[chosen], tuple(self.rows[int(i)] for i in chosen), self.mark_reach)
 
     def where(self, *, split: str | None = None, label: int | None = None, source: str | None = None, kind: str | None = None) -> FacePack:
         """The crops whose row has every given value."""
@@ -104,7 +106,8 @@ def concatenate(packs: Sequence[FacePack]) -> FacePack:
     if not packs:
         raise DataError("tried to join no face packs at all; give at least one data folder")
     rows = tuple(row for pack in packs for row in pack.rows)
-    return FacePack(torch.cat([p.images for p in packs]), torch.cat([p.landmarks for p in packs]), rows)
+    reach = max(pack.mark_reach for pack in packs)
+    return FacePack(torch.cat([p.images for p in packs]), torch.cat([p.landmarks for p in packs]), rows, reach)
 
 
 def cut_square(

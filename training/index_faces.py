@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .corner_mark import mark_reach
 from .errors import DataError, LeakError
 from .face_pack import FacePack, FaceRow, build_pack, cut_square
 from .pictures import UNREADABLE, read_picture
@@ -47,6 +49,7 @@ def read_rows(
         LeakError: a group stands in two splits.
     """
     crops, landmarks, rows = [], [], []
+    reach = 0.0
     split_of_group: dict[str, str] = {}
     for record in records:
         row, box, points = _parsed(record, origin)
@@ -58,6 +61,7 @@ def read_rows(
         if image is None:
             raise DataError(f"{root / row.file}: {UNREADABLE}; restore the file or take its row out of {origin.name}")
         crop, points = cut_square(image, box, points)
+        reach = max(reach, mark_reach(image, box))
         crops.append(crop)
         landmarks.append(points)
         rows.append(row)
@@ -65,7 +69,7 @@ def read_rows(
         raise DataError(
             f"{origin}: names no face that this run can use ({len(records)} rows); give a folder with faces, or build the index again"
         )
-    return build_pack(crops, landmarks, rows)
+    return replace(build_pack(crops, landmarks, rows), mark_reach=reach)
 
 
 def _parsed(record: Mapping[str, str], origin: Path) -> tuple[FaceRow, NDArray[np.float32], NDArray[np.float32]]:

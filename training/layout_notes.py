@@ -11,6 +11,10 @@ from .layouts import FOLDER_PERSON, IMAGE_SUFFIXES, VIDEO_SUFFIXES, Item, Layout
 
 _TEXTS: Final = frozenset({".json", ".csv", ".tsv", ".txt", ".md"})
 """Lists and notes beside the data: nobody expects to see them counted."""
+_DFDC_ACTORS: Final = (
+    "metadata.json names no people: fakes stay with their original, but one actor may stand in several splits; where that matters, "
+    "sort whole dfdc_train_part_* folders into train, valid and test, each with real and fake inside"
+)
 
 
 def notes_on(root: Path, layout: Layout, items: Sequence[Item]) -> list[str]:
@@ -21,7 +25,7 @@ def notes_on(root: Path, layout: Layout, items: Sequence[Item]) -> list[str]:
         layout: as which it was read.
         items: what was read.
     """
-    people = _on_people(items) if layout in ("splits", "two_folders") else []
+    people = _on_people(items) if layout in ("splits", "two_folders") else [_DFDC_ACTORS] if layout == "dfdc" else []
     return [*people, *_on_unread(root, layout, items)]
 
 

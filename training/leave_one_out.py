@@ -83,7 +83,7 @@ def batch_of(pools: Sequence[PairPool], pairs: int, generator: Generator) -> Bat
     mirrored = chance(pairs, 0.5, generator)[:, None, None, None]
 
     def stacked(field: str) -> Tensor:
-        images = torch.stack([getattr(pool, field)[i] for pool, i in chosen]).float() / 255
+        images = torch.stack([getattr(pool, field)[i] for pool, i in chosen]).to(mirrored.device).float() / 255  # pools stay in main memory
         return torch.where(mirrored, images.flip(-1), images)
 
     reals, fakes, masks = stacked("reals"), stacked("fakes"), stacked("masks")

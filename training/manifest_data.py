@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from .corner_mark import covered
 from .errors import DataError
 from .face_pack import FacePack, concatenate
 from .index_faces import read_rows
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from detect_core.faces.detect import FaceDetector
 
 Say = Callable[[str], None]
-_SPLITTING: Final = "2"
-"""Part of the name of a manifest in the cache: raise it when the splits of a folder change."""
+_SPLITTING: Final = "3"
+"""Part of the name of a manifest in the cache: raise it when the splits or groups of a folder change."""
 
 
 def gather(*, faces: Path | None, videos: Path | None, data: Path | None, cache: Path | None, say: Say) -> Material:
@@ -35,11 +36,11 @@ def gather(*, faces: Path | None, videos: Path | None, data: Path | None, cache:
     if data is None:
         return load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
     pack = read_manifest(manifest_of(data, cache or Path("runs/cache"), say), cache_dir=cache, say=say)
-    mine = Material(pack, f"{len(pack)} faces of {data.name}")
+    mine = Material(covered(pack), f"{len(pack)} faces of {data.name}")
     if faces is None and videos is None:
         return mine
     rest = load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
-    joined = concatenate([rest.faces, pack])
+    joined = covered(concatenate([rest.faces, pack]))  # a mark on one side is covered on both
     check_splits(joined.rows)
     return dataclasses.replace(rest, faces=joined, description=f"{rest.description}, {mine.description}")
 

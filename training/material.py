@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from .corner_mark import covered
 from .errors import DataError, LeakError
 from .face_pack import FacePack, FaceRow, concatenate
 from .index_faces import read_faces
@@ -77,7 +78,7 @@ def load_material(
         parts.append(f"{len(packs[-1])} faces of videos{_told_faceless(Path(videos_root), packs[-1], on_progress)}")
     if not packs:
         raise DataError("no data was given: name a folder of face crops (--faces) or of videos (--videos)")
-    pack = concatenate(packs)
+    pack = covered(concatenate(packs))
     check_splits(pack.rows)
     return Material(pack, ", ".join(parts), Path(videos_root) if videos_root is not None else None)
 

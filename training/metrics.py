@@ -62,18 +62,43 @@ def tpr_at_fpr(scores: ArrayLike, labels: ArrayLike, max_fpr: float) -> float:
     return float((s[y] > reals[allowed]).mean())
 
 
-def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> float:
-    """Adaptive ECE: equal-count bins, weighted mean of |mean probability - share of fakes|.
+def expected_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, *, weights: NDArray[np.float64] | None = None, bins: int = 15
+) -> float:
+    """Adaptive ECE: bins of equal weight, weighted mean of |mean probability - share of fakes|.
 
     Equal probabilities that fall into several bins count as equally fake: their order says nothing.
+
+    Args:
+        probabilities: (N,) in [0, 1].
+        labels: (N,), 1 = fake.
+        weights: (N,) above 0, see `label_weights`; all the same by default.
+        bins: at most that many.
     """
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels, np.float64)
     if p.size == 0 or p.min() < 0 or p.max() > 1:
         raise DataError("probabilities must be a filled vector in [0, 1]")
+    w = np.ones(len(p)) if weights is None else weights
     _, tied = np.unique(p, return_inverse=True)
-    y = (np.bincount(tied, weights=y) / np.bincount(tied))[tied]
-    chunks = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    return float(sum(len(c) * abs(p[c].mean() - y[c].mean()) for c in chunks) / len(p))
+    y = (np.bincount(tied, weights=w * y) / np.bincount(tied, weights=w))[tied]
+    chunks = even_bins(p, bins, weights=weights)
+    return float(sum(abs((w[c] * p[c]).sum() - (w[c] * y[c]).sum()) for c in chunks) / w.sum())
+
+
+def even_bins(values: NDArray[np.float64], bins: int, *, weights: NDArray[np.float64] | None = None) -> list[NDArray[np.intp]]:
+    """Indices of `values` in ascending order, in bins of equal count, or of about equal weight; none is empty."""
+    order = np.argsort(values, kind="stable")
+    if weights is None:
+        return [chunk for chunk in np.array_split(order, min(bins, len(order))) if len(chunk)]
+    w = weights[order]
+    middle = (np.cumsum(w) - w / 2) / w.sum()  # one item may weigh more than a bin
+    return [order[chunk] for b in range(bins) if len(chunk := np.flatnonzero(np.floor(middle * bins) == b))]
+
+
+def label_weights(labels: ArrayLike) -> NDArray[np.float64]:
+    """(N,) weights under which both labels weigh the same; they sum to one when both are there."""
+    y = np.asarray(labels).astype(np.int64)
+    return np.asarray(0.5 / np.bincount(y, minlength=2)[y], np.float64)
 
 
 def bootstrap_auc(

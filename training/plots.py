@@ -34,13 +34,26 @@ def draw_roc(scored: Mapping[str, Scored], path: Path, *, title: str) -> None:
         axes.legend(loc="lower right", fontsize=8 if len(scored) < 4 else 6)
 
 
-def draw_reliability(scored: Scored, path: Path, *, title: str, bins: int = 10) -> None:
-    """Share of fakes against the mean score, in bins of equal count; the diagonal is honest."""
+def draw_reliability(scored: Scored, path: Path, *, title: str, bins: int = 10, even: bool = False) -> None:
+    """Share of fakes against the mean score, in bins of equal count; the diagonal is honest.
+
+    Args:
+        scored: both classes.
+        path: PNG to write.
+        title: above the curve.
+        bins: points of the curve, at most.
+        even: both labels weigh the same, whatever their counts.
+    """
+    from .metrics import even_bins, label_weights
+
     p = 1 / (1 + np.exp(-scored.logits.clip(-40, 40)))
-    chunks = [c for c in np.array_split(np.argsort(p, kind="stable"), min(bins, len(p))) if len(c)]
+    weights = label_weights(scored.labels) if even else None
+    w = np.ones(len(p)) if weights is None else weights
+    chunks = even_bins(p, bins, weights=weights)
+    shown = [(np.average(p[c], weights=w[c]), np.average(scored.labels[c], weights=w[c])) for c in chunks]
     with new_figure(path, 4.4, 4.2) as axes:
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
-        axes.plot([p[c].mean() for c in chunks], [scored.labels[c].mean() for c in chunks], marker="o", markersize=4)
+        axes.plot(*zip(*shown, strict=True), marker="o", markersize=4)
         axes.set(xlabel="mean score", ylabel="share of fakes", title=title, xlim=(0, 1), ylim=(0, 1))
 
 

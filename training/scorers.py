@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,11 @@ from detect_core.detectors import Detector, is_track_bundle, load_detector, load
 from detect_core.detectors.temporal import TemporalDetector
 from detect_core.structs import FaceBox
 
-from .errors import DataError
+from .errors import ConfigError, DataError
+
+TrackLines = Literal["cross_fitted", "unseen", "no_track_detector"]
+"""How videos were judged over time: by fold lines that did not learn from them, by a detector that whoever measured says never
+saw them, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,30 @@ class Scorers:
         return out
 
 
+def track_lines(bundles: Sequence[Bundle], *, folds_root: Path | None, unseen: bool) -> TrackLines:
+    """How track detectors among the bundles will judge videos: never as those that they learned from.
+
+    Args:
+        bundles: everything that scores.
+        folds_root: run folder of the `temporal` recipe, see `load_scorers`.
+        unseen: somebody says that they learned from none of the videos.
+
+    Raises:
+        ConfigError: there is such a detector, and neither was given.
+    """
+    names = [bundle.name for bundle in bundles if is_track_bundle(bundle)]
+    if not names:
+        return "no_track_detector"
+    if folds_root is not None:
+        return "cross_fitted"
+    if unseen:
+        return "unseen"
+    raise ConfigError(
+        f"tried to judge videos with {' and '.join(names)}, got no fold lines: it may have learned from these very videos, and would look "
+        "better than it is; give the run folder that made it (--folds), or --unseen when it learned from none of them"
+    )
+
+
 def load_scorers(bundles: Sequence[Bundle], *, folds_root: Path | None = None) -> Scorers:
     """Load the detectors of a set.
 
@@ -57,7 +86,7 @@ def load_scorers(bundles: Sequence[Bundle], *, folds_root: Path | None = None) -
         folds_root: run folder of the `temporal` recipe, to judge every video by a line that did not learn from it.
 
     Raises:
-        DataError: the run folder does not hold folds of the bundle.
+        DataError: the run folder does not hold folds of a bundle.
     """
     crop = tuple(load_detector(bundle) for bundle in bundles if not is_track_bundle(bundle))
     track = tuple(load_track_detector(bundle) for bundle in bundles if is_track_bundle(bundle))
@@ -67,7 +96,15 @@ def load_scorers(bundles: Sequence[Bundle], *, folds_root: Path | None = None) -
         fold_of = json.loads((folds_root / "folds.json").read_text())
     except (OSError, ValueError) as err:
         raise DataError(f"{folds_root}: no readable folds.json ({err}); give the run folder of the temporal recipe") from err
-    if load_bundle(folds_root / "bundle").sha256 != track[0].bundle.sha256:
-        raise DataError(f"{folds_root}: its bundle is not the {track[0].bundle.name} that is judged; give the run that made it")
+    made = load_bundle(folds_root / "bundle")
+    for detector in track:
+        if _line(detector.bundle) != _line(made):
+            raise DataError(f"{folds_root}: its bundle is not the {detector.bundle.name} that is judged; give the run that made it")
     lines = {fold: load_track_detector(load_bundle(folds_root / "folds" / str(fold))) for fold in sorted(set(fold_of.values()))}
     return Scorers(crop, track, {file: lines[fold] for file, fold in fold_of.items()})
+
+
+def _line(bundle: Bundle) -> tuple[object, ...]:
+    """What a line is, whatever it is called: a bundle may have been exported under another name."""
+    weights = [shard["sha256"] for shard in bundle.weights]
+    return bundle.net, dict(bundle.net_options), bundle.crop, bundle.temperature, weights

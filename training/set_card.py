@@ -47,13 +47,13 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
         f"correction of {calibration.beta:.2f} logits per e-fold of faces, videos by Platt scaling ({calibration.name}). "
         "The weights were chosen, and the Platt line and the thresholds fitted, on the same held-out videos that the rows below report. "
         f"At or above {calibration.t_fake:.3f} the word is `manipulated`, at or above {calibration.t_review:.3f} `suspicious`.",
-        f"Thresholds stand on {protocol['num_real_videos']} real videos of people that no crop detector was trained on{_cross_fitted(bundle_set)}. "
+        f"Thresholds stand on {protocol['num_real_videos']} real videos of people that no crop detector was trained on. "
         f"False positives at `manipulated`: {protocol['fpr_at_t_fake']:.3f}, with 95 % confidence at most {protocol['fpr_upper_95']:.3f}.",
         *_abstentions(bundle_set),
         "## Measured",
         f"Material: {report['material']}; scored rows by role: {', '.join(f'{v} {k}' for k, v in sorted(report['videos'].items()))}. "
         "Intervals are bootstrapped by person, those of pairs by pair. Rows marked *seen*, those of pairs and those of single detectors on stills are "
-        "of families that training knew: they say little about new ones.",
+        f"of families that training knew: they say little about new ones.{_track_lines(bundle_set, report)}",
         _table(rows),
         "## Limits",
         *(f"- {limit}" for limit in _limits(bundle_set)),
@@ -62,14 +62,15 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
     return text.replace("\n\n- ", "\n- ") + "\n"
 
 
-def _cross_fitted(bundle_set: BundleSet) -> str:
+def _track_lines(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
+    """By which lines the measured videos were judged over time, as far as the report says."""
     names = [f"`{bundle.name}`" for bundle in bundle_set.bundles if is_track_bundle(bundle)]
-    if not names:
-        return ""
-    return (
-        f"; {' and '.join(names)} cross-fitted: a fake was judged by a line that saw no fake of its generator, a real video by one that saw no other "
-        "real video of its person"
-    )
+    said = {
+        "cross_fitted": "cross-fitted: a fake was judged by a line that saw no fake of its generator, a real video by one that saw no other real "
+        "video of its person",
+        "unseen": "judged as shipped: whoever measured says that it learned from none of these videos",
+    }.get(str(report.get("track_lines")))
+    return f" {' and '.join(names)}: {said}." if names and said else ""
 
 
 def _abstentions(bundle_set: BundleSet) -> list[str]:

@@ -161,7 +161,8 @@ def _by_identity(items: Sequence[Item], near: Sequence[tuple[int, int]], seed: i
         else:
             placed.append(replace(item, split=splits[0]))
             kept.append(i)
-    out = _without_leaks(placed, ["+".join(item.identities) for item in placed], _leaks(placed, _among(kept, near)))
+    # By the first person, not by the pair: intervals must not take one person's fakes for independent. All who are tied together would be one group.
+    out = _without_leaks(placed, [item.identities[0] for item in placed], _leaks(placed, _among(kept, near)))
     return replace(out, unused=(*out.unused, *unused))
 
 

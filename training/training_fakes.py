@@ -1,7 +1,7 @@
 """The only way in which swapped faces leave the program: small marked crops in a folder of labelled training data.
 
-Every crop carries a visible mark in its corner, a random name and the label fake; the manifest beside them is the
-`index.csv` that `--faces` and `--data` read. Names and order say nothing about the pictures or times they came from.
+Every crop carries a visible mark in its corner, a random name and the label fake; the list beside them is the
+`index.csv` that `--faces` reads, where the mark is covered before anything learns (see `corner_mark`). Names and order say nothing about the pictures or times they came from.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from .corner_mark import is_marked, mark_corner
 from .errors import DataError
 from .face_pack import FaceRow
 from .simulators.base import Fakes
@@ -27,7 +26,6 @@ from .simulators.base import Fakes
 POINTS: Final = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 MAX_SIDE_PX: Final = 256
 NOTICE: Final = "Generated faces for training a detector of such faces. Not pictures of real events; not for publication."
-_MARK: Final = (255, 0, 255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +35,6 @@ class Written:
     count: int
     marked: int
     folder: Path
-
-
-def mark_corner(image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A magenta triangle with an F in the upper left corner, a sixth of the side large."""
-    marked = np.ascontiguousarray(image_hwc).copy()
-    size = max(12, marked.shape[0] // 6)
-    cv2.fillPoly(marked, [np.array([[0, 0], [size * 3 // 2, 0], [0, size * 3 // 2]], np.int32)], _MARK)
-    cv2.putText(marked, "F", (2, int(size * 0.8)), cv2.FONT_HERSHEY_SIMPLEX, size / 34, (255, 255, 255), max(1, size // 14), cv2.LINE_AA)
-    return marked
-
-
-def is_marked(image_hwc: NDArray[np.uint8]) -> bool:
-    """Whether the corner carries the mark, also after JPEG."""
-    size = max(12, image_hwc.shape[0] // 6)
-    edge = np.concatenate([image_hwc[0, :size], image_hwc[:size, 0]]).astype(int)
-    return bool((np.abs(edge - np.array(_MARK)).max(1) < 60).mean() > 0.8)
 
 
 def write_training_fakes(

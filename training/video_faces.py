@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from detect_core.errors import DetectCoreError
 from detect_core.faces.detect import FaceDetector, boxes_in_full_size
 from detect_core.faces.sparse import find_sparsely
 from detect_core.faces.track import follow
+from detect_core.judging import Look
 from detect_core.options import ScreeningOptions
 from detect_core.structs import FaceBox, Frame, VideoInfo
 from detect_core.video.decode import CropRequest, DecodeSession
@@ -49,7 +50,7 @@ def cut_tracks(
     *,
     detector: FaceDetector,
     options: ScreeningOptions | None = None,
-    on_open: Callable[[VideoInfo], None] = lambda _info: None,
+    on_info: Callable[[VideoInfo], None] = lambda _info: None,
 ) -> list[TrackCrops]:
     """Decode one video, follow its faces and cut crops of every track that is long enough.
 
@@ -58,7 +59,7 @@ def cut_tracks(
         specs: crops wanted of every face, by name.
         detector: finds the faces.
         options: sampling and limits; those of screening by default.
-        on_open: told what the file is.
+        on_info: told what the file is, as a verdict says it.
 
     Raises:
         DataError: the video cannot be decoded; the message names it.
@@ -69,7 +70,7 @@ def cut_tracks(
     cuts: dict[tuple[int, str], tuple[NDArray[np.uint8], float]] = {}
     try:
         with path.open("rb") as file, DecodeSession(file, options=options) as session:
-            on_open(session.open())
+            info = session.open()
             more = True
             while more:
                 batch, more = session.next_frames(options.num_frames)
@@ -84,6 +85,7 @@ def cut_tracks(
                     session.release()
     except DetectCoreError as err:
         raise DataError(f"{path}: cannot be used for training ({err}); repair it or take its row out of the manifest") from err
+    on_info(replace(info, quantiser=Look(frames=frames).quantiser(info.quantiser)))
     first = next(iter(specs))
     tracks = []
     for track in follow(frames, boxes_per_frame):

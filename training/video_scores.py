@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detect_core.aggregate import MIN_TRACK_CROPS, best_window
+from detect_core.aggregate import MIN_TRACK_CROPS, TrackWindow, best_window
 from detect_core.bundle import CropSpec
 from detect_core.calibration import Fusion
 from detect_core.domain import appearance
@@ -98,9 +98,13 @@ class VideoLogits:
         return "fake" if self.label else "real"
 
     def track_scores(self, fusion: Fusion, *, only: str | None = None) -> list[float]:
+        """Score of the best window of every track that is long enough; of one detector's logits when `only` names it."""
+        return [window.z for window in self.track_windows(fusion, only=only)]
+
+    def track_windows(self, fusion: Fusion, *, only: str | None = None) -> list[TrackWindow]:
         """Best window of every track that is long enough; of one detector's logits when `only` names it."""
         fusion = fusion.under(self.quantiser)
-        scores = []
+        windows = []
         for track in self.tracks:
             names = [name for name in track.logits if only in (None, name)]
             if not names:
@@ -108,14 +112,14 @@ class VideoLogits:
             fused = [fusion.fuse({name: track.logits[name][i] for name in names}) for i in range(len(track.weights))]
             window = best_window(fused, track.weights)
             if window is not None:
-                scores.append(window.z)
-        return scores
+                windows.append(window)
+        return windows
 
 
 def score_video(root: Path, row: VideoRow, *, scorers: Scorers, face_detector: FaceDetector) -> tuple[VideoLogits, TrackCrops | None]:
     """Score a video as it is; also its largest track with wide crops, for simulators, or None without a face."""
     facts: list[VideoInfo] = []
-    tracks = cut_tracks(root / row.file, {**scorers.specs(), WIDE: WIDE_SPEC}, detector=face_detector, on_open=facts.append)
+    tracks = cut_tracks(root / row.file, {**scorers.specs(), WIDE: WIDE_SPEC}, detector=face_detector, on_info=facts.append)
     scored = [score_track(scorers, t.images, t.boxes, t.weights, file=row.file) for t in tracks]
     largest = max(tracks, key=lambda t: sum(box.side_px for box in t.boxes)) if tracks else None
     video = VideoLogits(row.file, row.label, row.group, row.source, row.generator, row.split, scored, quantiser=facts[0].quantiser)

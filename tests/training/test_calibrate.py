@@ -151,10 +151,10 @@ def test_a_policy_stands_on_videos_alone():
 
 def test_detectors_of_one_kind_share_and_those_of_whole_tracks_do_not_fade():
     by_name = {bundle.name: bundle for bundle in load_bundle_set().bundles}
-    both = [by_name[name] for name in ("blend", "blend_lite", "autogan", "temporal")]
-    assert default_shares(both) == {"blend": 0.7, "blend_lite": 0.7, "autogan": 0.3, "temporal": 1.0}
-    assert default_shares(both[1:]) == {"blend_lite": 1.0, "autogan": 0.3, "temporal": 1.0}
-    assert fading(both) == ["blend", "blend_lite"]
+    both = [by_name["blend"], replace(by_name["blend"], name="blend_second"), by_name["autogan"], by_name["temporal"]]
+    assert default_shares(both) == {"blend": 0.7, "blend_second": 0.7, "autogan": 0.3, "temporal": 1.0}
+    assert default_shares(both[1:]) == {"blend_second": 1.0, "autogan": 0.3, "temporal": 1.0}
+    assert fading(both) == ["blend", "blend_second"]
 
 
 def test_the_drift_that_compression_adds_is_fitted_on_pairs_and_taken_back():

@@ -14,6 +14,7 @@ from training.codec import simulate_h264, simulate_jpeg
 from training.device import Placed, drawing_on
 from training.face_pack import concatenate
 from training.labelled import LabelledSource, MixConfig
+from training.leave_one_out import batch_of, pool_of
 from training.pairs import PairConfig, PairSource
 from training.simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
 from training.study_data import ClassifySettings, StudyData
@@ -105,6 +106,17 @@ def test_labelled_faces(both):
     def draw(generator):
         batch = source.batch(6, generator)
         return batch.images, batch.labels
+
+    same_on_both(draw)
+
+
+def test_pairs_of_generators_that_were_drawn_before(both):
+    reals = both.where(label=0, split="train")
+    pools = [pool_of(reals, simulator, name=simulator.family, pairs=6, size_px=48, seed=1) for simulator in (SelfBlend(), CrossBlend())]
+
+    def draw(generator):
+        batch = batch_of(pools, 16, generator)
+        return batch.images, batch.labels, batch.masks
 
     same_on_both(draw)
 

@@ -13,7 +13,9 @@ from training import cli
 from training.errors import DataError
 from training.evaluate import evaluate_videos, write_report
 from training.evaluation_plots import draw_report, draw_scored
+from training.measure import Origin, Scored
 from training.metrics import auc
+from training.plots import draw_reliability
 from training.video_scores import TrackLogits, VideoLogits, save_scores
 
 
@@ -86,6 +88,19 @@ def test_curves_stand_on_the_scores_that_the_report_was_made_of(report, scored, 
 def test_scores_with_one_class_draw_no_curve(report, scored, shipped):
     written = draw_scored([v for v in scored if not v.label], shipped.calibration, report)
     assert [path.name for path in written] == ["evaluation_videos.csv"]
+
+
+def test_a_reliability_curve_weighs_both_labels_the_same(tmp_path, monkeypatch):
+    # Given two scores that are right when both labels weigh the same, and counts of which none divides the other.
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda _self, x, y, **_style: drawn.append((x, y)))
+    low, high = float(np.log(0.2 / 0.8)), float(np.log(0.8 / 0.2))
+    logits, labels = np.repeat([low, high, low, high], [12, 3, 2, 8]), np.repeat([0, 1], [15, 10])
+    origins = tuple(Origin("s", "", f"g{i}", f"f{i}") for i in range(25))
+    draw_reliability(Scored(logits, labels, origins, "video"), tmp_path / "r.png", title="toy", bins=2, even=True)
+    x, y = drawn[-1]
+    assert x == pytest.approx((0.2, 0.8))
+    assert y == pytest.approx((0.2, 0.8))
 
 
 def test_a_missing_or_foreign_report_is_named(tmp_path):

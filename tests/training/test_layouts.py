@@ -5,6 +5,7 @@ import json
 import pytest
 
 from training.errors import DataError
+from training.layout_notes import notes_on
 from training.layouts import read_layout, recognise
 
 
@@ -88,6 +89,16 @@ def test_celebdf_and_dfdc_name_their_people_and_originals(tmp_path):
     (tmp_path / "d" / "part_0" / "metadata.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match=r"gone\.mp4, which is not there"):
         read_layout(tmp_path / "d", "dfdc")
+
+
+def test_dfdc_says_that_actors_may_stand_in_several_splits(tmp_path):
+    touch(tmp_path, "part_0/a.mp4", "part_0/b.mp4")
+    facts = {"a.mp4": {"label": "FAKE", "original": "b.mp4"}, "b.mp4": {"label": "REAL"}}
+    (tmp_path / "part_0" / "metadata.json").write_text(json.dumps(facts))
+    root, items = read_layout(tmp_path, "dfdc")
+    (note,) = notes_on(root, "dfdc", items)
+    assert "one actor may stand in several splits" in note
+    assert "sort whole dfdc_train_part_* folders" in note
 
 
 def test_what_cannot_be_read_is_said_with_its_place(tmp_path):

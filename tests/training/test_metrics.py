@@ -12,6 +12,7 @@ from training.metrics import (
     equal_error_rate,
     expected_calibration_error,
     fpr_upper_bound,
+    label_weights,
     tpr_at_fpr,
 )
 
@@ -38,6 +39,16 @@ def test_calibration_error_is_zero_when_honest_and_large_when_overconfident():
     y = np.concatenate([np.arange(400) % 4 == 0, np.arange(400) % 4 != 0]).astype(int)
     assert expected_calibration_error(p, y, bins=2) == pytest.approx(0.0)
     assert expected_calibration_error(np.where(p > 0.5, 1.0, 0.0), y, bins=2) == pytest.approx(0.25)
+
+
+def test_a_weighted_calibration_error_is_that_of_labels_repeated_to_the_same_number():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [30, 90])
+    p = np.round(rng.random(120), 1)
+    thrice = np.concatenate([np.tile(p[:30], 3), p[30:]])
+    repeated = expected_calibration_error(thrice, np.repeat([0, 1], 90), bins=1)
+    assert expected_calibration_error(p, y, weights=label_weights(y), bins=1) == pytest.approx(repeated)
+    assert expected_calibration_error(p, y, weights=np.full(120, 7.0)) == pytest.approx(expected_calibration_error(p, y))
 
 
 @pytest.mark.parametrize("fakes_first", [True, False])

@@ -56,6 +56,13 @@ def test_a_fake_differs_from_its_real_only_where_the_mask_says_so(toy_pack, fami
     assert fakes.masks.max() <= 1
 
 
+@pytest.mark.parametrize("family", sorted(EVERY))
+@pytest.mark.parametrize("side", [16, 32, 44])
+def test_small_pictures_are_faked_too(toy_pack, family, side):
+    fakes = EVERY[family]()(reals_of(toy_pack, side=side), generator(3))
+    assert fakes.images.shape == (6, 3, side, side)
+
+
 def test_no_recipe_trains_on_the_classical_swap():
     for recipe in Path(training.recipes.__file__).parent.glob("*.py"):
         assert "classical_swap" not in recipe.read_text().lower()

@@ -32,6 +32,16 @@ def test_where_everyone_is_swapped_with_everyone_people_are_split_and_mixed_file
     assert len(placed.unused) > 100
 
 
+def test_a_person_and_all_fakes_of_the_person_are_one_group_where_people_are_split():
+    # Given that intervals draw whole groups, then the fakes of one person with others are no people of their own.
+    placed = assign(swapped_with_everyone(), [])
+    for item, group in zip(placed.items, placed.groups, strict=True):
+        assert group == item.identities[0]
+    split_of = {}
+    for item, group in zip(placed.items, placed.groups, strict=True):
+        assert split_of.setdefault(group, item.split) == item.split
+
+
 def test_given_splits_that_leak_are_refused_or_the_training_side_left_out():
     items = [
         Item(f"{s}{k}{i}", k, "d", "g" if k else "", (f"{s}{k}{i}",), s) for s in ("train", "valid", "test") for k in (0, 1) for i in (0, 1)

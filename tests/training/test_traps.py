@@ -46,6 +46,15 @@ def test_augmentation_does_change_pictures():
     assert (out - images).abs().mean() > 0.01
 
 
+@pytest.mark.parametrize("side", [16, 24, 35])
+def test_small_pictures_are_overlaid_too(side):
+    always = AugmentConfig(colour=0, resample=0, soft_or_sharp=0, noise=0, overlay=1, codec=0, second_codec=0, grey=0)
+    images = torch.rand(60, 3, side, side)
+    out, _, _ = augment_pairs(images, images, images[:, :1], size_px=side, config=always, generator=step_generator(0, 0))
+    assert out.shape == images.shape
+    assert (out - images).abs().amax((1, 2, 3)).min() > 0
+
+
 def test_identity_generator_trains_to_a_coin(toy_pack, tmp_path):
     source = source_of(toy_pack, IdentityGenerator())
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """The `temporal` detector: filmed people against portraits that a generator animated, by how a face changes over time.
 
 With few generators to learn from, every figure is cross-fitted: the fakes of a fold's generators and the people of its
-reals are judged by a line that saw neither. The fold lines are kept beside the bundle so that calibration can use them.
+reals are judged by a line that saw neither. Generators of one source (variants of one model) lie in one fold. The fold lines are kept beside the bundle so that calibration can use them.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ def run(context: Context) -> Outcome:
     if root is None:
         raise DataError("the temporal recipe learns from videos; name their folder with --videos")
     rows = _chosen(read_video_manifest(root), s.max_videos)
+    fold_of = folds_of(rows, s.num_folds)
     windows = read_track_windows(
         root, rows, detector=MtcnnFaceDetector(), num_twins=s.num_twins, seed=s.seed, on_video=lambda line: context.on_log({"": line})
     )
-    folds = {w.row.file: fold_of(w.row, s.num_folds) for w in windows}
+    folds = {w.row.file: fold_of[w.row.file] for w in windows}
     scored: list[tuple[TrackWindows, float]] = []
     for fold in range(s.num_folds):
         held = [w for w in windows if folds[w.row.file] == fold]
@@ -72,10 +73,38 @@ def run(context: Context) -> Outcome:
     return Outcome({**metrics, "bundle_sha256": bundle.sha256}, artefacts=("bundle", "folds"))
 
 
-def fold_of(row: VideoRow, num_folds: int) -> int:
-    """Fakes by generator family, reals by person."""
-    name = f"fake {row.source}" if row.label else f"real {row.group}"
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % num_folds
+def folds_of(rows: Sequence[VideoRow], num_folds: int) -> dict[str, int]:
+    """File -> fold: reals by person, fakes by generator, together with all that share a source or a generator with it.
+
+    Raises:
+        DataError: the videos of a label lie in fewer than two folds, so that some fold would be judged by a line without them.
+    """
+    family = _families([row for row in rows if row.label])
+    names = {row.file: f"fake {family[row.source]}" if row.label else f"real {row.group}" for row in rows}
+    folds = {file: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % num_folds for file, name in names.items()}
+    for label, what, more in ((0, "real", "people"), (1, "fake", "generators, under a source of its own each")):
+        files = [row.file for row in rows if row.label == label]
+        filled = {folds[file] for file in files}
+        if len(filled) < 2:
+            raise DataError(
+                f"tried to lay {len(files)} {what} videos into {num_folds} folds, got {len(filled)} filled, expected at least 2; "
+                f"give videos of more {more}, or another number of folds (--set num_folds=...)"
+            )
+    return folds
+
+
+def _families(fakes: Sequence[VideoRow]) -> dict[str, str]:
+    """Source -> the first by name of all sources that are tied to it by generators."""
+    tied = {row.source: frozenset({row.source}) for row in fakes}
+    for generator in sorted({row.generator for row in fakes} - {""}):
+        joined = frozenset[str]().union(*(tied[row.source] for row in fakes if row.generator == generator))
+        tied |= dict.fromkeys(joined, joined)
+    return {source: min(members) for source, members in tied.items()}
+
+
+def _generator(row: VideoRow) -> str:
+    """Of a fake; its source where the manifest names none."""
+    return row.generator or row.source
 
 
 def fit(windows: Sequence[TrackWindows], regularisation: float) -> LinearStatistics:
@@ -93,11 +122,11 @@ def fit(windows: Sequence[TrackWindows], regularisation: float) -> LinearStatist
         )
     videos_of: dict[str, set[str]] = {}
     for w in windows:
-        videos_of.setdefault(w.row.source, set()).add(w.row.file)
+        videos_of.setdefault(_generator(w.row), set()).add(w.row.file)
     x = np.concatenate([w.features for w in windows])
     y = np.concatenate([np.full(len(w.features), w.row.label) for w in windows])
     weight = np.concatenate(
-        [np.full(len(w.features), (len(videos_of[w.row.source]) ** -0.5 if w.row.label else 1.0) / len(w.features)) for w in windows]
+        [np.full(len(w.features), (len(videos_of[_generator(w.row)]) ** -0.5 if w.row.label else 1.0) / len(w.features)) for w in windows]
     )
     weight[y == 1] *= weight[y == 0].sum() / weight[y == 1].sum()
     weight /= weight.mean()
@@ -121,8 +150,8 @@ def cross_fitted_metrics(scored: Sequence[tuple[TrackWindows, float]]) -> dict[s
         if not reals or not fakes:
             continue
         out[f"auc_{name}"] = _auc(reals, fakes)
-        for source in sorted({row.source for row, _ in chosen if row.label}):
-            out[f"auc_{name}_{source}"] = _auc(reals, [z for row, z in chosen if row.label and row.source == source])
+        for generator in sorted({_generator(row) for row, _ in chosen if row.label}):
+            out[f"auc_{name}_{generator}"] = _auc(reals, [z for row, z in chosen if row.label and _generator(row) == generator])
     return out
 
 
@@ -161,7 +190,7 @@ def _save(root: Path, net: LinearStatistics, s: Settings, windows: Sequence[Trac
                     "people_or_groups": len({row.group for row in rows if not row.label}),
                 },
                 "fakes": f"{sum(row.label for row in rows)} labelled videos of generators that animate a portrait",
-                "generators": sorted({row.generator for row in rows if row.label}),
+                "generators": sorted({_generator(row) for row in rows if row.label}),
             },
             "recipe": {"name": "temporal", "settings": asdict(s), "seed": s.seed},
             "metrics": {f"cross_fitted_{name}": value for name, value in metrics.items()},

@@ -103,7 +103,8 @@ class DecoderBlend:
     def __call__(self, reals: Reals, generator: Generator) -> Fakes:
         batch, side = len(reals), reals.images.shape[-1]
         net = self.nets[int(torch.randint(len(self.nets), (1,), generator=generator))]
-        inner_side = int(torch.randint(max(12, side // 8), side // 4 + 1, (1,), generator=generator)) * 4
+        least = min(max(12, side // 8), side // 4)  # the range is not empty below 48 px either
+        inner_side = int(torch.randint(least, side // 4 + 1, (1,), generator=generator)) * 4
         inner = reconstruct(net.on(reals.images.device), reals.images, inner_side)
         # A reconstruction with a visible colour cast would be found by colour alone.
         whole_image = torch.ones_like(inner[:, :1])
