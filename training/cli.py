@@ -152,6 +152,8 @@ def export(
         raise ConfigError(f"tried to name a bundle {name!r}; expected letters, digits, _ and -, for example blend_second")
     source = load_bundle(run_dir / "bundle")
     load_net(source)
+    if destination.resolve() == source.root.resolve():
+        raise ConfigError(f"tried to write a bundle over the one it is copied from, {destination}; give another folder")
     card = {**source.card, "name": name or source.name, "version": version or source.version}
     destination.mkdir(parents=True, exist_ok=True)
     for stale in destination.glob("*.safetensors"):

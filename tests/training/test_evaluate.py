@@ -191,3 +191,10 @@ def test_an_exported_bundle_may_get_a_name_and_a_version(tmp_path):
     assert CliRunner().invoke(cli.app, asked).exit_code == 0
     assert load_bundle(shipped).sha256 == made.sha256
     assert isinstance(CliRunner().invoke(cli.app, [*asked, "--name", "a,b"]).exception, ConfigError)
+
+
+def test_a_bundle_is_not_exported_over_itself(tmp_path):
+    made = imported(tmp_path / "run" / "bundle")
+    refused = CliRunner().invoke(cli.app, ["export", str(tmp_path / "run"), str(made.root)]).exception
+    assert isinstance(refused, ConfigError)
+    assert load_bundle(made.root).sha256 == made.sha256
