@@ -309,7 +309,7 @@ VERDICTS: Final = Row(
 RELIABILITY: Final = Row(
     "Reliability",
     [
-        Panel("Jobs by state", "All rows of the ledger.", "short", [Query("max by (state) (veriframe_ledger_jobs)", "{{state}}")]),
+        Panel("Jobs by state", "All rows of the ledger.", "short", [Query("state:veriframe_ledger_jobs:leader", "{{state}}")]),
         Panel(
             "Leases that ran out, jobs sent again",
             "Per second. Leases run out when workers die; `sent` is every dispatch of the reconciler.",
@@ -343,7 +343,7 @@ RELIABILITY: Final = Row(
             "ops",
             [Query(_rate("veriframe_webhook_deliveries_total", "outcome"), "{{outcome}}")],
         ),
-        Panel("Oldest undelivered event", "Age in the outbox.", "s", [Query("max(veriframe_outbox_oldest_age_seconds)", "age")], limit=300),
+        Panel("Oldest undelivered event", "Age in the outbox.", "s", [Query("max(veriframe_outbox_oldest_age_seconds and on (job, instance) veriframe_reconciler_leader == 1)", "age")], limit=300),
         Panel("Janitors that lead", "Always 1.", "short", [Query("sum(veriframe_reconciler_leader)", "leaders")]),
         Panel(
             "Alerts that fire",
