@@ -17,6 +17,8 @@ from .errors import BundleIntegrityError, OptionError
 
 LEVEL: Final = 0.95
 """One-sided confidence of every bound."""
+_STEPS: Final = 10_000
+"""Steps of a threshold from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class OperatingPoint:
     precision_lower: float
     """With the bounds of both rates."""
     reviews_per_day: float
+    """Flagged videos and those that end as "cannot tell": people look at both."""
     reviews_per_day_upper: float
     reviewers: int
     """People needed for the upper figure."""
@@ -72,9 +75,18 @@ def held_out_of(document: Mapping[str, Any]) -> HeldOut:
 
 
 def choose(
-    held_out: HeldOut, *, uploads_per_day: float, prevalence: float, max_reviews_per_day: float, reviews_per_person: float = 300.0
+    held_out: HeldOut,
+    *,
+    uploads_per_day: float,
+    prevalence: float,
+    max_reviews_per_day: float,
+    reviews_per_person: float = 300.0,
+    cannot_tell_share: float = 0.0,
 ) -> OperatingPoint:
-    """The lowest threshold whose expected reviews stay within the budget.
+    """The lowest threshold, in steps of 0.0001 as it is printed, whose expected reviews stay within the budget.
+
+    `cannot_tell_share` of the uploads goes to people whatever the threshold is. Held-out videos do not say how large it is elsewhere: it
+    hangs on how a platform compresses.
 
     When the held-out videos are too few to promise any such threshold, the lowest one that stays within it by the measured rates
     is given, marked as not supported.
@@ -82,16 +94,25 @@ def choose(
     Raises:
         OptionError: a number is out of range.
     """
-    if not (uploads_per_day > 0 and 0 <= prevalence <= 1 and max_reviews_per_day > 0 and reviews_per_person > 0):
+    positive = uploads_per_day > 0 and max_reviews_per_day > 0 and reviews_per_person > 0
+    if not (positive and 0 <= prevalence <= 1 and 0 <= cannot_tell_share <= 1):
         raise OptionError(
-            f"a policy needs uploads, reviews and reviews per person above 0 and a prevalence in [0, 1], got {uploads_per_day:g}, "
-            f"{max_reviews_per_day:g}, {reviews_per_person:g} and {prevalence:g}"
+            f"a policy needs uploads, reviews and reviews per person above 0, a prevalence and a share of cannot tell in [0, 1], got "
+            f"{uploads_per_day:g}, {max_reviews_per_day:g}, {reviews_per_person:g}, {prevalence:g} and {cannot_tell_share:g}"
         )
-    # strictly between scores: a threshold on a score itself would flag that video
+    # above a score: a threshold on a score itself would flag that video
     scores = sorted({*held_out.reals, *held_out.fakes})
-    candidates = [0.0, *(math.nextafter(score, 2.0) for score in scores)]
+    candidates = [0.0, *sorted({(math.floor(score * _STEPS) + 1) / _STEPS for score in scores})]
     points = [
-        _point(held_out, t, uploads=uploads_per_day, prevalence=prevalence, budget=max_reviews_per_day, per_person=reviews_per_person)
+        _point(
+            held_out,
+            t,
+            uploads=uploads_per_day,
+            prevalence=prevalence,
+            budget=max_reviews_per_day,
+            per_person=reviews_per_person,
+            cannot_tell=cannot_tell_share,
+        )
         for t in candidates
     ]
     supported = [point for point in points if point.is_supported]
@@ -123,13 +144,16 @@ def _share_at(scores: Sequence[float], threshold: float) -> int:
     return sum(score >= threshold for score in scores)
 
 
-def _point(held_out: HeldOut, threshold: float, *, uploads: float, prevalence: float, budget: float, per_person: float) -> OperatingPoint:
+def _point(
+    held_out: HeldOut, threshold: float, *, uploads: float, prevalence: float, budget: float, per_person: float, cannot_tell: float
+) -> OperatingPoint:
     num_false, num_found = _share_at(held_out.reals, threshold), _share_at(held_out.fakes, threshold)
     num_real, num_fake = len(held_out.reals), len(held_out.fakes)
     fpr, recall = num_false / num_real, num_found / num_fake
     fpr_upper, recall_lower = upper_bound(num_false, num_real), _lower_bound(num_found, num_fake)
-    reviews = uploads * ((1 - prevalence) * fpr + prevalence * recall)
-    reviews_upper = uploads * ((1 - prevalence) * fpr_upper + prevalence * recall)
+    told = 1 - cannot_tell
+    reviews = uploads * (cannot_tell + told * ((1 - prevalence) * fpr + prevalence * recall))
+    reviews_upper = uploads * (cannot_tell + told * ((1 - prevalence) * fpr_upper + prevalence * recall))
     return OperatingPoint(
         threshold=threshold,
         num_real=num_real,

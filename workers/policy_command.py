@@ -22,6 +22,10 @@ def policy(
     prevalence: Annotated[float, typer.Option(help="Share of them that is manipulated, for example 0.001.")],
     max_reviews_per_day: Annotated[float, typer.Option(help="Videos that people can look at per day.")],
     reviews_per_person: Annotated[float, typer.Option(help="Videos that one person decides per day.")] = 300.0,
+    cannot_tell_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the uploads that end as 'cannot tell' and go to people too, as GET /v1/verdicts or the board shows it"),
+    ] = None,
     bundles: Annotated[str | None, typer.Option(help="Bundle set: a path or the name of a shipped one")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object")] = False,
 ) -> None:
@@ -29,15 +33,17 @@ def policy(
     from detect_core.calibration import bundle_set_path, load_bundle_set
     from detect_core.operating_points import choose, held_out_of, reals_needed
 
+    from .promotion import bundle_set_in_charge
     from .settings import load_settings
 
-    bundle_set = load_bundle_set(bundle_set_path(load_settings(bundle_set=bundles).bundle_set))
+    bundle_set = load_bundle_set(bundle_set_path(bundle_set_in_charge(load_settings(bundle_set=bundles))))
     point = choose(
         held_out_of(bundle_set.document),
         uploads_per_day=uploads_per_day,
         prevalence=prevalence,
         max_reviews_per_day=max_reviews_per_day,
         reviews_per_person=reviews_per_person,
+        cannot_tell_share=cannot_tell_share or 0.0,
     )
     allowed = max_reviews_per_day / uploads_per_day
     if as_json:
@@ -52,6 +58,8 @@ def policy(
         table.add_row("reviews per day", f"{point.reviews_per_day:,.0f}", f"up to {point.reviews_per_day_upper:,.0f}")
         table.add_row("reviewers needed", "", f"up to {point.reviewers}")
         make_console().print(table)
+        if cannot_tell_share is None:
+            make_console().print("Not counted: videos that end as 'cannot tell', which people look at too; say how many (--cannot-tell-share).")
     if not point.is_supported:
         needed = f"{reals_needed(allowed):,}" if 0 < allowed < 1 else "more"
         make_console(stderr=True, soft_wrap=True).print(

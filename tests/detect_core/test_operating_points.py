@@ -37,6 +37,26 @@ def test_few_reals_promise_little_and_say_so() -> None:
     assert point.reviews_per_day_upper > 60_000
 
 
+def test_the_threshold_promises_as_much_as_it_is_printed() -> None:
+    reals = (0.1234567, 0.62896, 0.6289999)
+    point = choose(HeldOut(reals, (0.7,)), uploads_per_day=100, prevalence=0.01, max_reviews_per_day=90)
+
+    printed = float(f"{point.threshold:.4f}")
+    assert printed == point.threshold
+    assert point.num_false == sum(score >= printed for score in reals)
+
+
+def test_videos_that_nobody_can_tell_are_reviews_too() -> None:
+    def asked(share: float) -> float:
+        how = {"uploads_per_day": 1e5, "prevalence": 0.01, "max_reviews_per_day": 30_000}
+        return choose(many(), cannot_tell_share=share, **how).threshold
+
+    assert asked(0.2) > asked(0.0)
+    point = choose(many(), uploads_per_day=1e5, prevalence=0.01, max_reviews_per_day=5000, cannot_tell_share=0.2)
+    assert not point.is_supported
+    assert point.reviews_per_day >= 20_000
+
+
 def test_the_number_of_reals_needed_is_the_exact_one() -> None:
     assert reals_needed(0.05) == 59
     assert reals_needed(0.01) == 299

@@ -7,6 +7,7 @@ import json
 from typer.testing import CliRunner
 
 from workers.cli import app
+from workers.promotion import NotPromotedError
 
 runner = CliRunner()
 
@@ -33,3 +34,19 @@ def test_a_budget_that_the_held_out_videos_cannot_promise_is_refused_with_the_nu
     assert done.exit_code == 1
     assert "5,990" in done.output
     assert "cannot be promised" in done.output
+
+
+def test_what_is_not_counted_is_said_until_it_is() -> None:
+    how = ("--uploads-per-day", "1000", "--prevalence", "0.01", "--max-reviews-per-day", "400")
+    assert "--cannot-tell-share" in ask(*how).output
+    counted = ask(*how, "--cannot-tell-share", "0.1")
+    assert "--cannot-tell-share" not in counted.output
+    less = json.loads(ask(*how, "--json").stdout)
+    assert json.loads(ask(*how, "--cannot-tell-share", "0.1", "--json").stdout)["threshold"] > less["threshold"]
+
+
+def test_the_set_in_charge_is_asked(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("VERIFRAME_STATE_DIR", str(tmp_path))
+    (tmp_path / "promoted.json").write_text('{"path": "/nowhere/set.json", "label": "x@0", "gate": {}}')
+    done = ask("--uploads-per-day", "1000", "--prevalence", "0.01", "--max-reviews-per-day", "400")
+    assert isinstance(done.exception, NotPromotedError)
