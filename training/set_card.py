@@ -90,7 +90,7 @@ def _abstentions(bundle_set: BundleSet) -> list[str]:
         )
     if c.max_quantiser is not None:
         said.append(
-            f"Below {c.t_fake:.3f} nothing is claimed about H.264 whose key pictures have a mean quantiser above {c.max_quantiser:.1f}."
+            f"Below {c.t_fake:.3f} nothing is claimed about H.264 of a mean quantiser above {c.max_quantiser:.1f}."
         )
     if c.max_disagreement is not None:
         said.append(f"A suspicion on which the detectors' logits spread by more than {c.max_disagreement:.1f} is not told as one.")
