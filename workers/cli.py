@@ -82,7 +82,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Where the report goes")] = Path("reports/bench.json"),
     repeats: Annotated[int, typer.Option(min=1, help="Runs per figure after a warm-up; the shortest counts")] = 3,
     quick: Annotated[bool, typer.Option(help="Fewer lengths and videos, no hour of 4K")] = False,
-    device: Annotated[str, typer.Option(help="cuda adds the table of the GPU")] = "cpu",
+    device: Annotated[str, typer.Option(help="torch device of the workers to plan with; cuda adds the table of the GPU")] = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of every net, the peers' too; 1 is fair on a machine with other load")
     ] = None,

@@ -36,7 +36,7 @@ from .messages import JobFacts, VerdictBody, pending_body
 from .scan import files_of, table_cells, verdict_table
 from .settings import Settings, load_settings
 from .terminal import make_console, using_path
-from .up import start_system
+from .up import System, apart, start_system
 from .web.app import job_body
 
 _WAIT_SECONDS: Final = 600.0
@@ -52,12 +52,13 @@ def demo_command(
     evidence = Path.cwd() / "reports" / "demo"
     try:
         clips = _own_clips(video) if video is not None else _made_clips(state / "clips", console)
-        settings = load_settings(
-            state_dir=state / "system",
-            media_roots=tuple({clip.path.parent.resolve() for clip in clips}),
-            evidence_thumbnails=True,
-            metrics_port=0,
-            log_level="error",
+        settings = apart(
+            load_settings(
+                state_dir=state / "system",
+                media_roots=tuple({clip.path.parent.resolve() for clip in clips}),
+                evidence_thumbnails=True,
+                log_level="error",
+            )
         )
         configure_logs(level="error", component="demo")
         # a worker that cannot load its bundles would leave the demo waiting; say so at once instead
@@ -109,18 +110,24 @@ def _run(clips: Sequence[DemoClip], settings: Settings, console: Console) -> lis
             producer.send_task("veriframe.screen", kwargs={"video_id": clip.video_id, "source": clip.path.as_uri()}, queue="default")
         producer.close()
         console.print(f"{len(clips)} video IDs are on the queue.")
-        return _watch([clip.video_id for clip in clips], system.control.ledger, console)
+        return _watch([clip.video_id for clip in clips], system, console)
 
 
-def _watch(video_ids: Sequence[str], ledger: Ledger, console: Console) -> list[VerdictBody]:
-    """Show the jobs until each has its outcome."""
+def _watch(video_ids: Sequence[str], system: System, console: Console) -> list[VerdictBody]:
+    """Show the jobs until each has its outcome.
+
+    Raises:
+        WorkerDiedError: the worker cannot start.
+    """
     until = time.monotonic() + _WAIT_SECONDS
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while True:
-            bodies = [_outcome(video_id, ledger) for video_id in video_ids]
+            bodies = [_outcome(video_id, system.control.ledger) for video_id in video_ids]
             live.update(_progress(bodies))
             if all(body.state in ("complete", "failed") for body in bodies) or time.monotonic() > until:
                 return bodies
+            if not any(body.state in ("complete", "failed") for body in bodies):
+                system.require_worker()
             time.sleep(0.25)
 
 

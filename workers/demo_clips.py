@@ -19,6 +19,8 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import MissingExtraError
+
 _SIZE_WH: Final = (640, 480)
 _RATE: Final = 25
 _SECONDS: Final = 4
@@ -42,13 +44,11 @@ def make_demo_clips(folder: Path) -> list[DemoClip]:
     """Write the four demo clips into `folder`.
 
     Raises:
-        ModuleNotFoundError: scikit-image, whose portrait is used, is not installed (extra `demo`).
+        MissingExtraError: scikit-image, whose portrait is used, is not installed (extra `demo`).
         OSError: the folder cannot be written.
     """
-    from skimage.data import astronaut, coffee
-
+    portrait, cup = sample_pictures()
     folder.mkdir(parents=True, exist_ok=True)
-    portrait = np.asarray(astronaut(), np.uint8)
     clips = [
         DemoClip("demo-untouched", folder / "demo-untouched.mp4", "a portrait under a moving camera, untouched"),
         DemoClip("demo-manipulated", folder / "demo-manipulated.mp4", "the same, the face reshaped and blended back in"),
@@ -57,10 +57,23 @@ def make_demo_clips(folder: Path) -> list[DemoClip]:
     ]
     _encode(clips[0].path, _camera(portrait, seed=1))
     _encode(clips[1].path, _camera(portrait, seed=1, manipulated=True))
-    _encode(clips[2].path, _camera(np.asarray(coffee(), np.uint8), seed=2))
+    _encode(clips[2].path, _camera(cup, seed=2))
     whole = clips[0].path.read_bytes()
     clips[3].path.write_bytes(whole[: len(whole) // 2])
     return clips
+
+
+def sample_pictures() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The astronaut's portrait and a cup of coffee, both RGB `(H, W, 3)`.
+
+    Raises:
+        MissingExtraError: scikit-image, which brings them, is not installed (extra `demo`).
+    """
+    try:
+        from skimage.data import astronaut, coffee
+    except ModuleNotFoundError as err:
+        raise MissingExtraError(f"tried to make clips from the pictures of scikit-image, got {err}: pip install 'veriframe[demo]'") from err
+    return np.asarray(astronaut(), np.uint8), np.asarray(coffee(), np.uint8)
 
 
 def _camera(picture: NDArray[np.uint8], *, seed: int, manipulated: bool = False) -> Iterator[NDArray[np.uint8]]:

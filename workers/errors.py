@@ -241,6 +241,24 @@ class FileAccessError(WorkerError, OSError):
     code = "FILE_ACCESS"
 
 
+class MissingExtraError(WorkerError):
+    """Raised when a command needs a package that only comes with one of the extras."""
+
+    code = "MISSING_EXTRA"
+
+
+class WorkerDiedError(WorkerError):
+    """Raised when the worker that a command started ends again and again, so that waiting for it is no use."""
+
+    code = "WORKER_DIED"
+
+
+class BenchError(WorkerError):
+    """Raised when a part of the bench cannot be measured."""
+
+    code = "BENCH_FAILED"
+
+
 class AlreadyRunningError(WorkerError):
     """Raised when a second embedded system is started on the same state folder."""
 

@@ -82,14 +82,18 @@ class Recalibration:
     def document(self, old: Mapping[str, Any], *, date: str) -> dict[str, Any]:
         """The bundle set with the corrected map.
 
-        The thresholds move along, so that no verdict's word changes: what changes is what the number means.
+        Every P(fake) in it moves along (thresholds, the first look's limit, held-out scores), so that no verdict's word, no early release
+        and no choice of a threshold changes: what changes is what the number means.
         """
-        platt, thresholds = old["platt"], old["thresholds"]
+        platt, thresholds, protocol = old["platt"], old["thresholds"], old["protocol"]
+        clear = old.get("first_look_clear")
+        moved = {name: [self.probability(p) for p in protocol[name]] for name in ("real_scores", "fake_scores") if name in protocol}
         return {
             **old,
+            **({"first_look_clear": self.probability(clear)} if clear is not None else {}),
             "platt": {"a": self.slope * platt["a"], "c": self.slope * platt["c"] + self.offset},
             "thresholds": {name: self.probability(value) for name, value in thresholds.items()},
-            "protocol": {**old["protocol"], "date": date, "reviews": dict(self.gate.figures)},
+            "protocol": {**protocol, **moved, "date": date, "reviews": dict(self.gate.figures)},
         }
 
 

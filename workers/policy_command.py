@@ -59,7 +59,9 @@ def policy(
         table.add_row("reviewers needed", "", f"up to {point.reviewers}")
         make_console().print(table)
         if cannot_tell_share is None:
-            make_console().print("Not counted: videos that end as 'cannot tell', which people look at too; say how many (--cannot-tell-share).")
+            make_console().print(
+                "Not counted: videos that end as 'cannot tell', which people look at too; say how many (--cannot-tell-share)."
+            )
     if not point.is_supported:
         needed = f"{reals_needed(allowed):,}" if 0 < allowed < 1 else "more"
         make_console(stderr=True, soft_wrap=True).print(

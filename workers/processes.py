@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 _PR_SET_PDEATHSIG: Final = 1
+_TAIL_CHARS: Final = 2000
 
 # Set the parent-death signal, notice a parent that died before that, then become the program. Kept across exec by the kernel.
 _SHIM: Final = (
@@ -84,6 +85,13 @@ class SupervisedProcess:
         """Whether the child is alive right now."""
         child = self._child
         return child is not None and child.poll() is None
+
+    def log_tail(self) -> str:
+        """The last lines of its log, for a message."""
+        text = ""
+        with suppress(OSError):
+            text = self._log_path.read_text(errors="replace").strip()[-_TAIL_CHARS:] if self._log_path is not None else ""
+        return text or "(nothing)"
 
     def stop(self) -> None:
         """End the child: SIGTERM, then SIGKILL after the grace time."""

@@ -1,6 +1,7 @@
 """Which bundle set is in charge: the one of the settings, else the promoted one, else the shipped default.
 
 A promotion is a small file in the state folder that names a set and its hash; a set that changed since is refused, never used silently.
+It holds on one machine: where a ledger server is shared, the settings of the workers say who is in charge.
 """
 
 from __future__ import annotations
@@ -51,8 +52,13 @@ def promote(settings: Settings, path: Path, *, label: str, report: Mapping[str, 
     """Put a set in charge; workers take it at their next start. Gives the file that says so.
 
     Raises:
-        NotPromotedError: the settings name a set, which would stay in charge.
+        NotPromotedError: workers of other machines would not see it, or the settings name a set, which would stay in charge.
     """
+    if not settings.resolved_ledger_url.startswith("sqlite"):
+        raise NotPromotedError(
+            "the ledger is a server that several machines share, and a promotion is a file in the state folder of this one, nothing was "
+            f"changed: set VERIFRAME_BUNDLE_SET={path.absolute()} for the workers, where they can read it, and restart them"
+        )
     if settings.bundle_set is not None:
         raise NotPromotedError(
             f"VERIFRAME_BUNDLE_SET={settings.bundle_set} wins over a promotion, nothing was changed: unset it, also for the workers, "

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import structlog
 import uvicorn
 
+from .broker import DISPATCH_LANES
 from .embedded import EmbeddedBroker, require_disk_space, require_free_port
-from .errors import PortInUseError
+from .errors import PortInUseError, WorkerDiedError
 from .processes import SupervisedProcess
 from .services import Control, open_control
 from .settings import Settings, base_environment
@@ -24,6 +26,8 @@ from .web.app import create_app
 from .web.session import LINK_SECONDS, login_address, reviewer_name
 
 log = structlog.get_logger(__name__)
+_MAX_STARTS: Final = 2
+"""One death may be bad luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,37 @@ class System:
     control: Control
     broker_url: str
     worker: SupervisedProcess
+
+    def require_worker(self) -> None:
+        """Whoever waits for a first outcome asks this too.
+
+        Raises:
+            WorkerDiedError: the worker cannot start, or ends whenever it did; with the tail of its log.
+        """
+        if self.worker.num_starts > _MAX_STARTS:
+            raise WorkerDiedError(
+                f"the worker ended {self.worker.num_starts - 1} times and no video has its outcome: correct what its log says and start "
+                f"again; it ends with\n{self.worker.log_tail()}"
+            )
+
+
+def apart(settings: Settings) -> Settings:
+    """The same settings for a system that lives as long as one command, with nobody else's broker, ledger, receivers and ports.
+
+    In a container the environment names those of production, where the command's worker would take real videos and fail them for good.
+    """
+    return settings.model_copy(
+        update={
+            "broker_url": None,
+            "embedded_broker_port": 0,
+            "ledger_url": None,
+            "webhook_url": None,
+            "otlp_endpoint": None,
+            "metrics_port": 0,
+            "shadow_bundle_set": None,
+            "dispatch_lanes": DISPATCH_LANES,  # there is no other worker for those that this machine's leaves out
+        }
+    )
 
 
 def worker_command() -> list[str]:

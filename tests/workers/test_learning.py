@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from builders import astronaut_pictures, write_clip
 from detect_core.bundle import SHIPPED_ROOT
 from detect_core.calibration import DEFAULT_SET, load_bundle_set
+from detect_core.operating_points import choose, held_out_of
 from detect_core.structs import Verdict
 from verdict_builders import T_FAKE, made_verdict, put_verdict
 from workers import cli
@@ -98,6 +99,33 @@ def test_a_recalibrated_set_keeps_every_word_and_changes_what_the_number_means()
         assert (after >= thresholds["t_fake"]) == (before >= old.calibration.t_fake)
         assert (after >= thresholds["t_review"]) == (before >= old.calibration.t_review)
     assert document["protocol"]["reviews"]["held_out"]["fake"] >= 20
+
+
+def test_a_recalibrated_set_releases_early_and_buys_a_threshold_as_before():
+    outcome = recalibrate(made_labels(3000, slope=1.0, offset=-2.0))
+    loaded = load_bundle_set(DEFAULT_SET)
+    held_out = {"real_scores": list(np.linspace(0.1, 0.8, 400)), "fake_scores": list(np.linspace(0.3, 0.95, 50))}
+    old = {**loaded.document, "first_look_clear": 0.6, "protocol": {**loaded.document["protocol"], **held_out}}
+    new = outcome.document(old, date="2026-11-21")
+
+    for p in np.linspace(0.01, 0.99, 99):
+        if p != pytest.approx(0.6):
+            assert (outcome.probability(p) < new["first_look_clear"]) == (p < old["first_look_clear"])
+    budget = {"uploads_per_day": 10_000.0, "prevalence": 0.01, "max_reviews_per_day": 500.0}
+    before, after = (choose(held_out_of(document), **budget) for document in (old, new))
+    assert before.is_supported
+    assert (after.num_false, after.recall, after.is_supported) == (before.num_false, before.recall, True)
+    assert after.threshold == pytest.approx(outcome.probability(before.threshold), abs=5e-4)
+
+
+def test_a_set_without_a_first_look_and_held_out_scores_is_recalibrated_too():
+    outcome = recalibrate(made_labels(3000, slope=1.0, offset=-2.0))
+    platt, thresholds = {"a": 1.0, "c": 0.0}, {"t_review": 0.5, "t_fake": 0.9}
+    bare = {"platt": platt, "thresholds": thresholds, "protocol": {"date": "none"}}
+    assert "first_look_clear" not in outcome.document(bare, date="2026-11-21")
+    none = outcome.document({**bare, "first_look_clear": None}, date="2026-11-21")
+    assert none["first_look_clear"] is None
+    assert set(none["protocol"]) == {"date", "reviews"}
 
 
 def test_the_error_of_a_perfect_and_of_a_wrong_calibration():
@@ -223,6 +251,17 @@ def test_a_promotion_that_the_settings_would_override_is_refused(tmp_path):
     with pytest.raises(NotPromotedError, match="VERIFRAME_BUNDLE_SET=named wins"):
         promote(settings, tmp_path / "candidate.json", label="candidate@0", report={})
     assert not (tmp_path / "promoted.json").exists()
+
+
+def test_a_promotion_that_other_machines_would_not_see_is_refused_with_the_setting_to_use(tmp_path):
+    shared = Settings(state_dir=tmp_path, ledger_url="postgresql+psycopg://user:password@host/veriframe")
+    with pytest.raises(NotPromotedError, match=f"set VERIFRAME_BUNDLE_SET={tmp_path}/candidate.json for the workers.* restart"):
+        promote(shared, tmp_path / "candidate.json", label="candidate@0", report={})
+    with pytest.raises(NotPromotedError, match="several machines"):
+        promote(shared.model_copy(update={"bundle_set": "named"}), tmp_path / "candidate.json", label="candidate@0", report={})
+    assert not (tmp_path / "promoted.json").exists()
+    here = shared.model_copy(update={"ledger_url": f"sqlite:///{tmp_path}/elsewhere.sqlite3"})
+    assert promote(here, tmp_path / "candidate.json", label="candidate@0", report={}).is_file()
 
 
 def test_the_commands_refuse_without_reviews_and_leave_the_one_in_charge(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def budgets(bench: Bench, default: Screener, place: Path, *, quick: bool) -> Non
     _neighbours(bench, default, neighbour, (default, crowd), (default, alone), f"a crowd of {_CROWD} / of one face in the same picture")
     # a decoder of one frame a second is one that cannot finish 32 frames in its budget: here the budget is made as small
     slow = replace(bench_options(), decode=DecodeLimits(wall_seconds=0.2))
-    impatient = Screener(default.bundle_set, options=slow, precision="auto")
+    impatient = Screener(default.bundle_set, options=slow, device=default.device, precision="auto")
     large = make_clip(place, height_px=2160, seconds=4, rate=60).path
     bench.detail["slow_decode"] = _reason(impatient, large)
     bench.row(

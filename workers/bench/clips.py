@@ -14,6 +14,8 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from ..demo_clips import sample_pictures
+
 _RATE: Final = 30
 _KEYFRAME_SECONDS: Final = 8
 _PORTRAIT: Final = (slice(0, 300), slice(70, 370))
@@ -35,6 +37,7 @@ def make_clip(folder: Path, *, height_px: int, seconds: float, num_faces: int = 
     """Encode a clip of H.264 4:2:0, a keyframe every eight seconds; one that is there already is taken.
 
     Raises:
+        MissingExtraError: scikit-image, whose pictures are used, is not installed (extra `demo`).
         OSError: the encoder failed.
     """
     width_px = round(height_px * 16 / 9 / 2) * 2
@@ -62,18 +65,17 @@ def make_clip(folder: Path, *, height_px: int, seconds: float, num_faces: int = 
 
 def _scene(width_px: int, height_px: int, num_faces: int) -> NDArray[np.uint8]:
     """Faces on a grid over a structured background, a little larger than the frame so that the camera can move."""
-    from skimage.data import astronaut, coffee
-
+    portrait, background = sample_pictures()
     width, height = width_px + 64, height_px + 64
-    scene = cv2.resize(np.asarray(coffee(), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    scene = cv2.resize(background, (width, height), interpolation=cv2.INTER_CUBIC)
     columns = int(np.ceil(np.sqrt(num_faces * 16 / 9)))
     rows = int(np.ceil(num_faces / columns))
     side = min(width // columns, height // rows, height * 2 // 3)
-    portrait = cv2.resize(np.asarray(astronaut(), np.uint8)[_PORTRAIT], (side, side), interpolation=cv2.INTER_AREA)
+    head = cv2.resize(portrait[_PORTRAIT], (side, side), interpolation=cv2.INTER_AREA)
     for number in range(num_faces):
         left = (number % columns) * (width // columns) + (width // columns - side) // 2
         top = (number // columns) * (height // rows) + (height // rows - side) // 2
-        scene[top : top + side, left : left + side] = portrait
+        scene[top : top + side, left : left + side] = head
     return np.asarray(scene, np.uint8)
 
 

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..errors import BenchError
 from .clips import make_clip
 from .measure import Bench
 
@@ -32,7 +33,7 @@ def peak_memory(bench: Bench, place: Path) -> None:
 def _peak(clips: list[Path]) -> int:
     done = subprocess.run([sys.executable, "-c", _PROGRAM, *map(str, clips)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise OSError(f"tried to measure memory, the process ended with {done.returncode}: {done.stderr[-300:]}")
+        raise BenchError(f"tried to measure memory, the process ended with {done.returncode}: {done.stderr[-300:]}")
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +46,8 @@ def run_bench(
         out: the report; written after every part, so that a run that is stopped leaves what it has.
         repeats: runs per figure, after a warm-up; the shortest counts.
         quick: fewer lengths and videos, no hour of 4K.
-        device: `cuda` adds the table of the GPU.
+        device: of the curves, the service and the budgets; `cuda` adds the table of the GPU. The comparison with the usual loop and the
+            peak of memory are those of the processor everywhere.
         threads: of every net, ours and the peers'; on a machine with other load 1 is fair: waiting threads burn time.
         recall_folder: videos on which the face search is compared with MTCNN at native size.
     """
@@ -53,26 +56,33 @@ def run_bench(
         torch.set_num_threads(threads)
     bench = Bench(repeats=repeats, console=console)
     bench.detail |= {
+        "device": device,
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "decode_threads": idle_cores(),
         "load_at_start": os.getloadavg(),
     }
     reports: list[BatchReport] = []
-    with tempfile.TemporaryDirectory(prefix="veriframe-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="veriframe-bench-") as folder, ExitStack() as stack:
         place = Path(folder)
         bench.say("encoding clips ...")
-        main = clips[0] if clips else make_clip(place, height_px=1080, seconds=10).path
-        default = Screener.load(options=bench_options(), precision="auto", decode_threads=idle_cores())
-        worker = Screener.load(options=bench_options(), precision="auto", on_batch=reports.append)  # several videos at a time
+        made = make_clip(place, height_px=1080, seconds=10).path  # the curves need it whatever is given: what is missing shows at once
+        main = clips[0] if clips else made
+
+        def load(on: str, **more: Any) -> Screener:
+            return stack.enter_context(closing(Screener.load(options=bench_options(), device=on, precision="auto", **more)))
+
+        default = load(device, decode_threads=idle_cores())
+        beside = default if device == "cpu" else load("cpu", decode_threads=idle_cores())
+        worker = load(device, on_batch=reports.append)  # several videos at a time
         parts: list[Callable[[], None]] = [
-            lambda: compare(bench, main, default, place),
+            lambda: compare(bench, main, beside, place),
             lambda: by_concurrency(bench, worker, reports, main),
             lambda: by_length(bench, default, place, quick=quick),
             lambda: by_faces(bench, default, place, quick=quick),
             lambda: by_size(bench, default, place),
             lambda: peak_memory(bench, place),
-            lambda: service_overhead(bench, place, num_videos=16 if quick else 64),
+            lambda: service_overhead(bench, place, num_videos=16 if quick else 64, device=device),
             lambda: budgets(bench, worker, place, quick=quick),
         ]
         if recall_folder is not None:
@@ -84,8 +94,6 @@ def run_bench(
             _write(bench, out)
         for clip in clips[1:]:
             bench.detail[clip.name] = bench.interleaved({clip.name: partial(ran, default, clip)})[clip.name].as_json()
-        default.close()
-        worker.close()
     bench.detail["load_at_end"] = os.getloadavg()
     _write(bench, out)
     console.print(bench.table())

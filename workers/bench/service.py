@@ -12,10 +12,11 @@ from typing import Final
 import torch
 
 from ..broker import connect
+from ..errors import BenchError
 from ..ledger.schema import TERMINAL, VERDICT
 from ..messages import DEFAULT_LANE, enqueue_message, parse_enqueue
 from ..settings import load_settings
-from ..up import System, start_system
+from ..up import System, apart, start_system
 from .clips import make_clip
 from .measure import Bench
 from .peers import screen
@@ -24,7 +25,7 @@ _CONCURRENCY: Final = 2
 _WAIT_SECONDS: Final = 900.0
 
 
-def service_overhead(bench: Bench, place: Path, *, num_videos: int) -> None:
+def service_overhead(bench: Bench, place: Path, *, num_videos: int, device: str) -> None:
     """Throughput of the whole service over that of the pipeline in this process, both warm, `_CONCURRENCY` videos at a time."""
     from detect_core.pipeline import Screener
 
@@ -35,12 +36,15 @@ def service_overhead(bench: Bench, place: Path, *, num_videos: int) -> None:
     ids = [f"bench-{number}" for number in range(num_videos)]
     for name in ("warm-0", "warm-1", *ids):
         shutil.copyfile(clip, media / f"{name}.mp4")
-    settings = load_settings(
-        state_dir=place / "state",
-        media_template=f"{media}/{{video_id}}.mp4",
-        media_roots=(media,),
-        concurrency=_CONCURRENCY,
-        log_level="error",
+    settings = apart(
+        load_settings(
+            state_dir=place / "state",
+            media_template=f"{media}/{{video_id}}.mp4",
+            media_roots=(media,),
+            device=device,
+            concurrency=_CONCURRENCY,
+            log_level="error",
+        )
     )
     with start_system(settings, worker_log=place / "worker.log") as system:
         _through(system, ["warm-0", "warm-1"])
@@ -51,7 +55,7 @@ def service_overhead(bench: Bench, place: Path, *, num_videos: int) -> None:
     # the worker is another process with torch's own number of threads: the same here, whatever the bench runs with
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
-    screener = Screener.load(options=bench_options(), precision="auto")
+    screener = Screener.load(options=bench_options(), device=device, precision="auto")
     screen(screener, media / "warm-0.mp4")
     bare = []
     for half in halves:
@@ -70,7 +74,8 @@ def _through(system: System, ids: list[str]) -> float:
     """Seconds from the first ID on the inbox to the last verdict in the ledger.
 
     Raises:
-        OSError: it did not finish in time, or a video has no verdict.
+        WorkerDiedError: the worker cannot start.
+        BenchError: it did not finish in time, or a video has no verdict; with the tail of the worker's log, which goes with the bench.
     """
     client = connect(system.broker_url)
     started = time.perf_counter()
@@ -80,11 +85,16 @@ def _through(system: System, ids: list[str]) -> float:
         job = system.control.ledger.latest_job(waiting[-1])
         if job is not None and job.state in TERMINAL:
             if job.state != VERDICT:
-                raise OSError(f"video {waiting[-1]} failed in the service; look at the worker's log")
+                raise BenchError(f"video {waiting[-1]} failed in the service; the worker's log ends with\n{system.worker.log_tail()}")
             waiting.pop()
             continue
         if time.perf_counter() - started > _WAIT_SECONDS:
-            raise OSError(f"{len(waiting)} of {len(ids)} videos had no verdict after {_WAIT_SECONDS:.0f} s; look at the worker's log")
+            raise BenchError(
+                f"{len(waiting)} of {len(ids)} videos had no verdict after {_WAIT_SECONDS:.0f} s; the worker's log ends with\n"
+                f"{system.worker.log_tail()}"
+            )
+        if len(waiting) == len(ids):
+            system.require_worker()
         time.sleep(0.02)
     client.close()
     return time.perf_counter() - started

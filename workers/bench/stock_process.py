@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..errors import BenchError
+
 _PROGRAM = "import sys; from workers.bench.stock_process import main; main(sys.argv[1:])"
 
 
@@ -16,12 +18,12 @@ def run_stock(clip: Path, *, num_frames: int, size_px: int, threads: int, keep_m
     """One warmed-up run: wall and CPU seconds and the stages.
 
     Raises:
-        OSError: the process failed.
+        BenchError: the process failed.
     """
     arguments = [str(clip), str(num_frames), str(size_px), str(threads), str(int(keep_memory))]
     done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise OSError(f"tried to run the stock loop on {clip.name}, it ended with {done.returncode}: {done.stderr[-300:]}")
+        raise BenchError(f"tried to run the stock loop on {clip.name}, it ended with {done.returncode}: {done.stderr[-300:]}")
     spent: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return spent
 
