@@ -120,7 +120,7 @@ def test_a_nul_in_what_a_reviewer_writes_is_left_out(ledger):
     put_verdict(ledger, "vid_1")
     api = make_caller(ledger, api_keys=KEYS)
     seq = ledger.review_item_of("vid_1").verdict_seq
-    decision = {"reviewer": "ana", "decision": "fake", "reason": "mo\0uth", "note": "te\0eth"}
+    decision = {"reviewer": "ana", "decision": "fake", "reason": "mo\0uth", "note": "tee\0th"}
     assert api.post(f"/v1/reviews/{seq}/decision", json=decision, headers={"x-api-key": ADMIN_KEY}).status_code == 200
     [entry] = ledger.review_entries(seq)
     assert (entry.reason, entry.note) == ("mouth", "teeth")
