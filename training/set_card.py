@@ -89,9 +89,7 @@ def _abstentions(bundle_set: BundleSet) -> list[str]:
             f"are corrected for what it adds to reals, and count less and less up to {fade.none_from:.1f}, where they are not heard at all."
         )
     if c.max_quantiser is not None:
-        said.append(
-            f"Below {c.t_fake:.3f} nothing is claimed about H.264 of a mean quantiser above {c.max_quantiser:.1f}."
-        )
+        said.append(f"Below {c.t_fake:.3f} nothing is claimed about H.264 of a mean quantiser above {c.max_quantiser:.1f}.")
     if c.max_disagreement is not None:
         said.append(f"A suspicion on which the detectors' logits spread by more than {c.max_disagreement:.1f} is not told as one.")
     said.append("A suspicion that goes away in two of three re-compressed copies of its crops is not told either.")

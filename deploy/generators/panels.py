@@ -343,7 +343,13 @@ RELIABILITY: Final = Row(
             "ops",
             [Query(_rate("veriframe_webhook_deliveries_total", "outcome"), "{{outcome}}")],
         ),
-        Panel("Oldest undelivered event", "Age in the outbox.", "s", [Query("max(veriframe_outbox_oldest_age_seconds and on (job, instance) veriframe_reconciler_leader == 1)", "age")], limit=300),
+        Panel(
+            "Oldest undelivered event",
+            "Age in the outbox.",
+            "s",
+            [Query("max(veriframe_outbox_oldest_age_seconds and on (job, instance) veriframe_reconciler_leader == 1)", "age")],
+            limit=300,
+        ),
         Panel("Janitors that lead", "Always 1.", "short", [Query("sum(veriframe_reconciler_leader)", "leaders")]),
         Panel(
             "Alerts that fire",
