@@ -102,7 +102,7 @@ def decode_wanted(
     try:
         context = stream.codec_context
         context.thread_count = threads
-        context.options = {"max_pixels": str(limits.frame_pixels), **(EXPORT if context.name == "h264" else {})}
+        context.options = {"max_pixels": str(limits.frame_pixels), **(EXPORT if hwaccel is None and context.name == "h264" else {})}
         if threads > 1:
             context.thread_type = "FRAME"
             context.options = {**context.options, "err_detect": "crccheck+bitstream+buffer+explode"}  # a damaged picture does not come out
