@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from .aggregate import TrackWindow, best_window, of_track
+from .aggregate import TrackWindow, of_track, windows_of
 from .calibration import BundleSet, VideoCalibration
 from .detectors import Precision
 from .domain import appearance
@@ -110,11 +110,8 @@ def judge(
     calibration = bundle_set.calibration.under(info.quantiser)
     scores = [without_shadow(score) for score in scored.scores]
     tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
-    windows = {
-        track_id: best_window([calibration.fusion.fuse(s.logits) for s in track], [s.weight for s in track], track_id=track_id)
-        for track_id, track in tracks.items()
-    }
-    judged: list[TrackWindow] = [window for window in windows.values() if window is not None]
+    judged = windows_of(scores, calibration.fusion.fuse)
+    windows: dict[int, TrackWindow | None] = {**dict.fromkeys(tracks), **{window.track_id: window for window in judged}}
     counts = FaceCounts(
         num_frames=len(look.frames),
         num_frames_with_face=sum(bool(kept) for kept in look.boxes),

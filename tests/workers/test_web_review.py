@@ -10,7 +10,6 @@ import re
 import shutil
 import zipfile
 from html import unescape
-from pathlib import Path
 
 import httpx
 import pytest
@@ -24,8 +23,6 @@ from workers.messages import parse_enqueue
 from workers.settings import Settings
 from workers.up import server_config
 from workers.web.auth import key_digest
-from workers.web.media import wanted_range
-from workers.web.pages import STATIC
 from workers.web.session import reviewer_name
 from workers.web.signed_in import own_path
 
@@ -530,45 +527,6 @@ def test_a_link_in_the_media_folder_is_not_followed(ana, ledger, tmp_path):
     put(ledger)
     assert ana.get("/videos/vid_1/media").status_code == 404
     outside.unlink()
-
-
-@pytest.mark.parametrize(
-    ("header", "size", "expected"),
-    [
-        ("bytes=0-", 10, (0, 9)),
-        ("bytes=2-3", 10, (2, 3)),
-        ("bytes=2-99", 10, (2, 9)),
-        ("bytes=-3", 10, (7, 9)),
-        ("bytes=-99", 10, (0, 9)),
-        ("bytes=-0", 10, None),
-        ("bytes=5-2", 10, None),
-        ("bytes=10-", 10, None),
-        ("bytes=-", 10, None),
-        ("bytes=0-1,3-4", 10, None),
-        ("chars=0-1", 10, None),
-        ("bytes=0-", 0, None),
-    ],
-)
-def test_ranges(header, size, expected):
-    assert wanted_range(header, size) == expected
-
-
-# --- what is vendored ------------------------------------------------------------------------------------------------
-
-VENDORED = {
-    "htmx.min.js": "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717",  # 2.0.11, 0BSD
-    "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",  # 1.6.32, MIT
-    "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
-}
-
-
-def test_vendored_files_are_the_released_ones_with_their_licences():
-    folder: Path = STATIC / "vendor"
-    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.suffix != ".LICENSE"} == VENDORED
-    assert {path.name for path in folder.glob("*.LICENSE")} == {"htmx.LICENSE", "uPlot.LICENSE"}
-
-
-# --- heat-maps -------------------------------------------------------------------------------------------------------
 
 
 def test_heat_maps_are_asked_for_shown_when_ready_and_refused_in_words(ana, ledger):
