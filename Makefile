@@ -31,10 +31,10 @@ $(DEV_STAMP): $(RUN_STAMP)
 demo: $(RUN_STAMP) ## watch videos go through the whole system: make demo [VIDEO=file-or-folder]
 	@$(BIN)/veriframe demo $(if $(VIDEO),"$(VIDEO)")
 
-test: $(DEV_STAMP) ## lint, types, layers and every test, two files at a time but for training, which uses both cores itself; ARGS=... goes to pytest
+test: $(DEV_STAMP) ## lint, types, layers and every test, two files at a time; ARGS=... goes to pytest instead
 	@$(MAKE) --no-print-directory lint
 	@echo "== tests"
-	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/training && $(BIN)/python -m pytest tests/training)
+	@$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 lint: $(DEV_STAMP) ## ruff, mypy, spelling
 	@echo "== lint"

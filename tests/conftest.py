@@ -12,6 +12,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# readline tells child processes the terminal's size, and so the processes that run test files: messages must not wrap by it
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 
 @pytest.fixture(autouse=True)
 def fenced_randomness() -> Iterator[None]:

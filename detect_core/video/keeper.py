@@ -19,6 +19,7 @@ from ..options import DecodeLimits
 from . import wire
 
 _SPAWN_SECONDS = 20.0
+_MISFITS = (KeyError, TypeError, ValueError)
 
 
 @dataclass(slots=True, eq=False)
@@ -153,20 +154,17 @@ class NurseryKeeper:
         return nursery
 
     def _listen(self, nursery: _Nursery) -> None:
-        while True:
-            try:
-                received = wire.receive(nursery.control)
-            except (OSError, wire.WireError):
-                received = None
-            if received is None:
-                break
-            message, _ = received
-            if "spawned" in message:
-                self._on_spawned(nursery, message)
-            elif "failed" in message:
-                self._on_failed(nursery, message)
-            else:
-                self._on_dead(nursery, message)
+        with contextlib.suppress(OSError, wire.WireError, *_MISFITS):
+            while (received := wire.receive(nursery.control)) is not None:
+                message, _ = received
+                if "spawned" in message:
+                    self._on_spawned(nursery, message)
+                elif "failed" in message:
+                    self._on_failed(nursery, message)
+                else:
+                    self._on_dead(nursery, message)
+        # its end, or words that make no sense: nobody listens from here on, so it must not live on and be asked for children
+        nursery.process.kill()
         nursery.control.close()
         nursery.process.wait()
         with self._lock:

@@ -288,6 +288,33 @@ def test_the_end_of_an_old_nursery_takes_nothing_from_the_new_one(clip: Path, mo
     nursery.close()
 
 
+_MAKES_SENSE_ONCE_IN_TWO = """
+from detect_core.video import nursery, wire
+send, num_said = wire.send, 0
+def confused(sock, message, **more):
+    global num_said
+    num_said += "spawned" in message
+    send(sock, {"odd": True} if "spawned" in message and num_said % 2 == 0 else message, **more)
+wire.send = confused
+nursery.main()
+"""
+
+
+def test_a_nursery_that_makes_no_sense_is_replaced(clip: Path) -> None:
+    nursery = NurseryKeeper(["-c", _MAKES_SENSE_ONCE_IN_TWO])
+    options = ScreeningOptions(num_frames=8)
+    with clip.open("rb") as file, DecodeSession(file, options=options, nursery=nursery) as orphan:
+        # When it answers with something that no nursery says
+        with pytest.raises(errors.DecodeResourceError, match="ended before it started one"):
+            DecodeSession(file, options=options, nursery=nursery)
+        # Then its children end with it, and the next video gets another
+        assert orphan._child.dead.wait(5)
+        with DecodeSession(file, options=options, nursery=nursery) as following:
+            following.open()
+            assert len(following.next_frames(8)[0]) == 8
+    nursery.close()
+
+
 _FORKS_ONCE_IN_TWO = """
 import os
 from detect_core.video import nursery

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from builders import moving_pictures, write_clip
 from detect_core.errors import DecodeDoubtError, DecodeProtocolError, DetectCoreError
 from detect_core.options import ScreeningOptions
-from detect_core.video import sandbox
+from detect_core.video import sandbox, wire
 from detect_core.video.decode import DecodeSession
 from detect_core.video.doubt import without_doubt
 from detect_core.video.sandbox_probe import probe_sandbox
@@ -80,10 +81,13 @@ def test_a_damaged_file_gives_what_one_thread_gives(name, tmp_path):
 def test_a_doubt_of_one_thread_is_a_lie(tmp_path, monkeypatch):
     clip = tmp_path / "clip.mp4"
     write_clip(clip, moving_pictures(10))
-    with clip.open("rb") as file, DecodeSession(file, options=OPTIONS) as session:
-        monkeypatch.setattr("detect_core.video.wire.receive", lambda *_, **__: ({"ok": False, "error": "DecodeDoubtError"}, []))
+    ours, liar = socket.socketpair()
+    with ours, liar, clip.open("rb") as file, DecodeSession(file, options=OPTIONS) as session:
+        wire.send(liar, {"ok": False, "error": "DecodeDoubtError"})
+        monkeypatch.setattr(session._child, "sock", ours)
         with pytest.raises(DecodeProtocolError, match="one thread"):
             session.open()
+        monkeypatch.undo()
 
 
 # --- the wrapper alone
@@ -128,7 +132,7 @@ def test_a_frame_that_did_not_come_in_its_turn_is_a_doubt():
 
 ATTEMPTS = """
 import ctypes, json, os, sys, threading
-from detect_core.video import sandbox
+from detect_core.video import sandbox, wire
 
 state = sandbox.enter(memory_bytes=256 * 1024 * 1024, cpu_seconds=5, threads=sys.argv[1] == "yes")
 libc = ctypes.CDLL(None, use_errno=True)
