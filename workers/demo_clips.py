@@ -7,18 +7,16 @@ anybody else's face). Plus a clip without a face and a broken file.
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import cv2
-import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from .encoder import encode_clip
 from .errors import MissingExtraError
 
 _SIZE_WH: Final = (640, 480)
@@ -45,6 +43,7 @@ def make_demo_clips(folder: Path) -> list[DemoClip]:
 
     Raises:
         MissingExtraError: scikit-image, whose portrait is used, is not installed (extra `demo`).
+        EncodeError: a clip could not be encoded.
         OSError: the folder cannot be written.
     """
     portrait, cup = sample_pictures()
@@ -55,9 +54,9 @@ def make_demo_clips(folder: Path) -> list[DemoClip]:
         DemoClip("demo-no-face", folder / "demo-no-face.mp4", "a cup of coffee"),
         DemoClip("demo-broken", folder / "demo-broken.mp4", "the first half of an upload that was cut off"),
     ]
-    _encode(clips[0].path, _camera(portrait, seed=1))
-    _encode(clips[1].path, _camera(portrait, seed=1, manipulated=True))
-    _encode(clips[2].path, _camera(cup, seed=2))
+    films = [_camera(portrait, seed=1), _camera(portrait, seed=1, manipulated=True), _camera(cup, seed=2)]
+    for clip, frames in zip(clips, films, strict=False):
+        encode_clip(clip.path, frames, size_wh=_SIZE_WH, rate=_RATE, crf=21)
     whole = clips[0].path.read_bytes()
     clips[3].path.write_bytes(whole[: len(whole) // 2])
     return clips
@@ -117,22 +116,3 @@ def _swapped_face(region: NDArray[np.uint8], phase: float) -> NDArray[np.uint8]:
     recoloured = soft * np.array([1.10, 0.97, 0.92], np.float32) + 6
     mask = cv2.GaussianBlur((u**2 + v**2 < 0.95).astype(np.float32), (0, 0), 3.0)[..., None]
     return np.clip(mask * recoloured + (1 - mask) * region, 0, 255).astype(np.uint8)
-
-
-def _encode(path: Path, frames: Iterable[NDArray[np.uint8]]) -> None:
-    """Encode RGB frames as an upload would come: H.264, 4:2:0, ordinary quality."""
-    width, height = _SIZE_WH
-    command = (
-        ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=_RATE)
-        .output(str(path), vcodec="libx264", pix_fmt="yuv420p", crf=21, loglevel="error")
-        .overwrite_output()
-        .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
-    )
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
-        assert encoder.stdin is not None
-        for frame in frames:
-            encoder.stdin.write(frame.tobytes())
-        encoder.stdin.close()
-        stderr = encoder.stderr.read() if encoder.stderr is not None else b""
-    if encoder.returncode != 0:
-        raise OSError(f"tried to encode {path.name}, ffmpeg ended with {encoder.returncode}: {stderr.decode(errors='replace')[-300:]}")

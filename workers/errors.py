@@ -247,6 +247,12 @@ class MissingExtraError(WorkerError):
     code = "MISSING_EXTRA"
 
 
+class EncodeError(WorkerError):
+    """Raised when a clip that a command makes for itself cannot be encoded."""
+
+    code = "CLIP_NOT_MADE"
+
+
 class WorkerDiedError(WorkerError):
     """Raised when the worker that a command started ends again and again, so that waiting for it is no use."""
 

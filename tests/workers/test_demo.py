@@ -8,6 +8,8 @@ import sys
 import time
 from types import SimpleNamespace
 
+import av
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -18,7 +20,8 @@ from workers.bench import service
 from workers.bench.measure import Bench
 from workers.broker import DISPATCH_LANES
 from workers.demo_clips import make_demo_clips
-from workers.errors import MissingExtraError, WorkerDiedError
+from workers.encoder import encode_clip
+from workers.errors import EncodeError, MissingExtraError, WorkerDiedError
 from workers.messages import JobFacts, pending_body
 from workers.processes import SupervisedProcess
 from workers.settings import base_environment
@@ -75,6 +78,7 @@ def test_the_demo_stays_away_from_the_broker_and_ledger_of_its_environment(produ
 
 def test_the_bench_stays_away_from_the_broker_and_ledger_of_its_environment(production, tmp_path, monkeypatch):
     monkeypatch.setattr(service, "start_system", ask)
+    monkeypatch.setenv("VERIFRAME_BUNDLE_SET", "/models/own.json")
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"never decoded")
     monkeypatch.setattr(service, "make_clip", lambda *_arguments, **_options: SimpleNamespace(path=clip))
@@ -82,6 +86,7 @@ def test_the_bench_stays_away_from_the_broker_and_ledger_of_its_environment(prod
         service.service_overhead(Bench(repeats=1, console=Console(file=io.StringIO())), tmp_path, num_videos=2, device="cuda:1")
     require_apart(asked.value.settings, tmp_path / "state")
     assert asked.value.settings.device == "cuda:1", "both sides of the comparison run on one device"
+    assert asked.value.settings.bundle_set == "default", "and with the same nets"
 
 
 def test_without_its_pictures_a_command_names_the_extra(tmp_path, monkeypatch):
@@ -89,6 +94,15 @@ def test_without_its_pictures_a_command_names_the_extra(tmp_path, monkeypatch):
     for make in (make_demo_clips, lambda folder: bench_clips.make_clip(folder, height_px=240, seconds=1)):
         with pytest.raises(MissingExtraError, match=r"pip install 'veriframe\[demo\]'"):
             make(tmp_path)
+
+
+def test_a_clip_that_cannot_be_written_ends_in_a_sentence(tmp_path):
+    frames = [np.zeros((32, 48, 3), np.uint8)] * 500  # more than a pipe holds: the encoder is gone while they are written
+    with pytest.raises(EncodeError, match=r"gone/clip\.mp4, ffmpeg ended with .*No such file"):
+        encode_clip(tmp_path / "gone" / "clip.mp4", frames, size_wh=(48, 32), rate=25)
+    encode_clip(tmp_path / "clip.mp4", frames, size_wh=(48, 32), rate=25, crf=30)
+    with av.open(str(tmp_path / "clip.mp4")) as made:
+        assert sum(1 for _ in made.decode(video=0)) == 500
 
 
 @contextlib.contextmanager

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import av
 import cv2
-import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
 from ..demo_clips import sample_pictures
+from ..encoder import encode_clip
 
 _RATE: Final = 30
 _KEYFRAME_SECONDS: Final = 8
@@ -38,7 +36,7 @@ def make_clip(folder: Path, *, height_px: int, seconds: float, num_faces: int = 
 
     Raises:
         MissingExtraError: scikit-image, whose pictures are used, is not installed (extra `demo`).
-        OSError: the encoder failed.
+        EncodeError: the encoder failed.
     """
     width_px = round(height_px * 16 / 9 / 2) * 2
     path = folder / f"{height_px}p-{seconds:g}s-{rate}-fps-{num_faces}-faces.mp4"
@@ -46,20 +44,15 @@ def make_clip(folder: Path, *, height_px: int, seconds: float, num_faces: int = 
     if path.exists():
         return made
     scene = _scene(width_px, height_px, num_faces)
-    command = (
-        ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width_px}x{height_px}", r=rate)
-        .output(str(path), vcodec="libx264", pix_fmt="yuv420p", crf=23, preset="veryfast", g=rate * _KEYFRAME_SECONDS, loglevel="error")
-        .overwrite_output()
-        .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+    encode_clip(
+        path,
+        (_frame(scene, i) for i in range(round(seconds * rate))),
+        size_wh=(width_px, height_px),
+        rate=rate,
+        crf=23,
+        preset="veryfast",
+        g=rate * _KEYFRAME_SECONDS,
     )
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
-        assert encoder.stdin is not None
-        for i in range(round(seconds * rate)):
-            encoder.stdin.write(_frame(scene, i).tobytes())
-        encoder.stdin.close()
-        stderr = encoder.stderr.read() if encoder.stderr is not None else b""
-    if encoder.returncode != 0:
-        raise OSError(f"tried to encode {path.name}, ffmpeg ended with {encoder.returncode}: {stderr.decode(errors='replace')[-300:]}")
     return made
 
 

@@ -42,6 +42,7 @@ def service_overhead(bench: Bench, place: Path, *, num_videos: int, device: str)
             media_template=f"{media}/{{video_id}}.mp4",
             media_roots=(media,),
             device=device,
+            bundle_set="default",  # as the bare half, whatever the environment names
             concurrency=_CONCURRENCY,
             log_level="error",
         )
