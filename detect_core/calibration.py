@@ -141,6 +141,12 @@ class VideoCalibration:
         """P(fake) of a raw video or track score (Platt 1999)."""
         return 1.0 / (1.0 + math.exp(-max(min(self.platt_a * z + self.platt_c, 40.0), -40.0)))
 
+    @property
+    def steepness(self) -> float:
+        """How far P(fake) moves for each step that the scores of all detectors take together, where both are near one half."""
+        weights = self.fusion.weights.values()
+        return self.platt_a * (1.0 if self.fusion.kind == "max" else sum(abs(weight) for weight in weights))
+
 
 @dataclass(frozen=True, slots=True)
 class BundleSet:

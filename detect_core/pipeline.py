@@ -287,7 +287,7 @@ class Screener:
     @property
     def _inexactness(self) -> float:
         """What P(fake) may differ by from that of fp32, with room to spare."""
-        return 0.0 if self.engine.is_exact else 2 * SCORE_TOLERANCE["bf16"]
+        return 0.0 if self.engine.is_exact else 2 * SCORE_TOLERANCE["bf16"] * max(1.0, self.bundle_set.calibration.steepness)
 
     def _score(self, run: _Run, *, exact: bool = False) -> Scored:
         return score_tracks(run.look, self.engine, self._scored, deadline=run.deadline, cancel=run.cancel, exact=exact, share=run.share)

@@ -233,6 +233,22 @@ def test_next_to_a_threshold_the_exact_net_decides(exact: Screener, portrait: Pa
     assert quick.p_fake == pytest.approx(slow.p_fake, abs=1e-6)
 
 
+def test_a_steep_calibration_takes_its_thresholds_further_away(exact: Screener, portrait: Path) -> None:
+    calibration = exact.bundle_set.calibration
+    steep = replace(calibration, platt_a=10 * calibration.platt_a, platt_c=10 * calibration.platt_c)
+    certain = Screener(replace(exact.bundle_set, calibration=steep), options=exact.options)
+    p_fake = judge(certain, portrait).p_fake
+    assert p_fake is not None
+    away = p_fake + 0.1 if p_fake < 0.5 else p_fake - 0.1
+    near = replace(exact.bundle_set, calibration=replace(steep, t_review=away, t_fake=max(away, 0.99)))
+    fast = Screener(near, options=exact.options, precision="bf16")
+    quick = judge(fast, portrait)
+    for screener in (certain, fast):
+        screener.close()
+
+    assert {report.precision for report in quick.detectors if report.state == "scored"} == {"fp32"}
+
+
 def thresholds_at(bundle_set: BundleSet, p_fake: float) -> BundleSet:
     calibration = replace(bundle_set.calibration, t_review=min(p_fake, 0.98), t_fake=0.99)
     return replace(bundle_set, calibration=calibration)
