@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from api_caller import make_caller
+from review_reader import sign_in
 from verdict_builders import put_verdict
 from workers.ledger import Ledger
 from workers.settings import Settings
@@ -19,7 +21,6 @@ from workers.web.media import ELSEWHERE, GONE, Media, Remote, open_media
 
 from .test_s3_source import CONTENT as OBJECT
 from .test_s3_source import sources  # noqa: F401 - an object store on loopback
-from .test_web_review import make_caller, sign_in
 
 VIDEO = bytes(range(256)) * 64
 SHA256 = hashlib.sha256(VIDEO).hexdigest()
