@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -58,6 +58,8 @@ class Dashboard:
     settings: Settings
     address: str
     media: Path
+    contexts: list[BrowserContext] = field(default_factory=list)
+    """Windows that are open on it."""
 
     def put(self, video_id: str, *, peaks: tuple[float, ...] = (0.95,), attributes: dict | None = None, has_media: bool = False, **options):
         """Put one finished video on record; gives the number of its verdict."""
@@ -67,6 +69,7 @@ class Dashboard:
     def context(self, browser: Browser, reviewer: str | None, *, width: int = 1280, **options) -> BrowserContext:
         """A browser window of its own, signed in as somebody by a one-time link."""
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        self.contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         if reviewer is not None:
             page = context.new_page()
@@ -137,6 +140,11 @@ def open_dashboard(folder: Path, **changes) -> Iterator[Dashboard]:
     ledger = Ledger.open(settings.resolved_ledger_url)
     try:
         with serving(create_app(make_control(ledger, settings))) as address:
-            yield Dashboard(ledger, settings, address, media)
+            dashboard = Dashboard(ledger, settings, address, media)
+            try:
+                yield dashboard
+            finally:
+                for context in dashboard.contexts:  # a page that plays would keep a core busy until the browser ends
+                    context.close()
     finally:
         ledger.close()
