@@ -61,6 +61,9 @@ OWN_FAILURES: Final = (
 )
 """Reasons of failures that are ours, not the file's; the failure ratio of the alerts counts these."""
 
+FETCH_FAILURES: Final = ("FETCH_NOT_FOUND", "FETCH_NOT_ALLOWED", "FETCH_TIMEOUT")
+"""Reasons with which a video never arrived. One is its producer's affair; most of them at once is the media store's."""
+
 DOORS: Final = ("http", "queue", "stream", "cli")
 DISPATCH_LANES: Final = ("urgent", "isolate", "default", "bulk")
 STAGES: Final = ("fetch", "decode", "detect", "crop", "classify", "aggregate", "store")
@@ -257,6 +260,8 @@ class Metrics:
             self.stage_cpu_seconds.labels(stage=stage)
         for stage, reason in product(("decode", "classify"), OWN_FAILURES):
             self.failures.labels(stage=stage, reason=reason)
+        for reason in FETCH_FAILURES:
+            self.failures.labels(stage="fetch", reason=reason)
         for reason in ("terminal", "leased", "not_due", "unknown", "dedupe"):
             self.duplicates.labels(reason=reason)
         self.frames_dropped.labels(reason="not_decoded")

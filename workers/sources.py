@@ -7,17 +7,18 @@ within a byte and a time budget. URLs are never logged.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from detect_core.errors import ScreeningCancelled
@@ -28,6 +29,12 @@ from .messages.enqueue import VIDEO_ID
 from .settings import Settings
 
 _CHUNK: Final = 1024 * 1024
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG})
+_LINK_OR_DEVICE: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
+"""What opening a file says of the file itself; every other number is about the machine or the volume, and passes."""
+
+_REFUSED_OBJECT: Final = frozenset({"AccessDenied", "AllAccessDisabled", "InvalidObjectState", "403"})
+"""Codes of an object store that are about the object; the others (credentials, clocks) are about us, and pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +103,19 @@ class ConfiguredSources:
             raise SourceNotAllowedError("the file is outside VERIFRAME_MEDIA_ROOTS")
         try:
             descriptor = open_beneath(root, PurePosixPath(path.relative_to(root)))
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as err:
-            raise MediaGoneError(f"no readable file for this ID ({err.strerror}): check the ID and the media template") from err
         except OSError as err:
-            raise SourceNotAllowedError(f"the file cannot be opened without following a link ({err.strerror})") from err
+            if err.errno in _GONE:
+                raise MediaGoneError(f"no readable file for this ID ({err.strerror}): check the ID and the media template") from err
+            if err.errno in _LINK_OR_DEVICE:
+                raise SourceNotAllowedError(f"the file cannot be opened without following a link ({err.strerror})") from err
+            raise MediaUnavailableError(f"the file cannot be opened now ({err.strerror}): look at the volume and at this worker") from err
         except ValueError as err:  # a NUL, or half of a surrogate pair
             raise SourceNotAllowedError("the path holds a character that no file name can have") from err
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise SourceNotAllowedError("the source is not a regular file")
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            yield iter(lambda: file.read(_CHUNK), b"")
+            yield _chunks(file.read, failures=(OSError,))
 
     @contextmanager
     def _open_http(self, location: str) -> Iterator[Iterable[bytes]]:
@@ -139,12 +148,17 @@ class ConfiguredSources:
         except ImportError as err:
             raise SourceNotAllowedError("s3 sources need the extra: pip install 'veriframe[s3]'") from err
         try:
-            with filesystem.open(f"{bucket}/{key}", "rb") as remote:
-                yield iter(lambda: remote.read(_CHUNK), b"")
-        except (FileNotFoundError, PermissionError) as err:
+            remote = filesystem.open(f"{bucket}/{key}", "rb")
+        except FileNotFoundError as err:
             raise MediaGoneError("the bucket has no such readable object") from err
+        except PermissionError as err:
+            if (code := _why_refused(filesystem, f"{bucket}/{key}", err)) in _REFUSED_OBJECT:
+                raise MediaGoneError("the bucket has no such readable object") from err
+            raise MediaUnavailableError(f"the object store refuses this worker ({code:.40}): check its credentials and its clock") from err
         except (OSError, BotoCoreError) as err:  # what the client says of a dead endpoint is no OSError
             raise MediaUnavailableError(f"the object store did not answer: {type(err).__name__}") from err
+        with remote:
+            yield _chunks(remote.read, failures=(OSError, BotoCoreError))
 
     def _copy(self, chunks: Iterable[bytes], *, cancel: threading.Event) -> FetchedMedia:
         budget, seconds = self._settings.fetch_max_bytes, self._settings.fetch_seconds
@@ -169,6 +183,44 @@ class ConfiguredSources:
         return FetchedMedia(file=copy, sha256=digest.hexdigest(), num_bytes=total)
 
 
+def _chunks(read: Callable[[int], bytes], *, failures: tuple[type[Exception], ...]) -> Iterator[bytes]:
+    """What `read` gives until its end.
+
+    Raises:
+        MediaUnavailableError: it fails with one of `failures`: what could be opened a moment ago is worth another try.
+    """
+    while True:
+        try:
+            chunk = read(_CHUNK)
+        except failures as err:
+            raise MediaUnavailableError(f"reading the source failed on the way: {type(err).__name__}") from err
+        if not chunk:
+            return
+        yield chunk
+
+
+def _why_refused(filesystem: Any, path: str, err: PermissionError) -> str:
+    """The object store's code for a refusal.
+
+    The client asks by HEAD first, whose answer has no body and is 403 whatever the reason: then one byte is asked for.
+    """
+    code = _store_code(err)
+    if code != "403":
+        return code
+    try:
+        filesystem.cat_file(path, start=0, end=1)
+    except PermissionError as again:
+        return _store_code(again)
+    except Exception as other:  # the client's errors have no common base; the refusal is what counts
+        return type(other).__name__
+    return "refused once"
+
+
+def _store_code(err: PermissionError) -> str:
+    answer = getattr(err.__cause__, "response", None) or {}
+    return str(answer.get("Error", {}).get("Code", "403"))
+
+
 def split_location(location: str) -> SplitResult:
     """The parts of a path or URL.
 
@@ -185,10 +237,13 @@ def open_beneath(root: Path, relative: PurePosixPath) -> int:
     """Open a file below `root` without following any symbolic link on the way; gives a file descriptor.
 
     Raises:
-        OSError: as `os.open`; ELOOP or ENOTDIR when a component is a link.
+        OSError: as `os.open`; ELOOP or ENOTDIR when a component is a link, ESTALE when the root itself cannot be opened.
         ValueError: a component holds what no file name can.
     """
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as err:  # the number is about the volume: it must not read as that of a file
+        raise OSError(errno.ESTALE, f"the media root cannot be opened: {err.strerror}") from err
     try:
         for part in relative.parts[:-1]:
             deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

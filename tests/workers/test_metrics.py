@@ -31,7 +31,7 @@ def test_a_worker_shows_every_series_that_alerts_watch_before_its_first_video():
     found = series(page)
     words = {(labels["verdict"], labels["queue"]) for labels in found["veriframe_videos_processed_total"]}
     assert {word for word, _lane in words} == {"authentic", "suspicious", "manipulated", "inconclusive", "none"}
-    assert {labels["reason"] for labels in found["veriframe_video_failures_total"]} == set(metrics.OWN_FAILURES)
+    assert {labels["reason"] for labels in found["veriframe_video_failures_total"]} == {*metrics.OWN_FAILURES, *metrics.FETCH_FAILURES}
     assert {labels["queue"] for labels in found["veriframe_video_end_to_end_seconds_count"]} == {"urgent", "default", "bulk"}
     assert found["veriframe_faces_scored_total"] == [{"model": "blend"}]
 

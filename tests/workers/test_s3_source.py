@@ -26,6 +26,16 @@ class ObjectStore(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
+        if self.path.startswith("/uploads/refused-"):
+            code = self.path.split("?")[0].removeprefix("/uploads/refused-")
+            page = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            self.send_response(403)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            if body:  # a HEAD cannot say why
+                self.wfile.write(page)
+            return
         if self.path.split("?")[0] != "/uploads/vid.mp4":
             self.send_response(404)
             self.send_header("Content-Length", "0")
@@ -99,3 +109,14 @@ def test_a_store_that_does_not_answer_is_worth_another_try(sources: ConfiguredSo
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(MediaUnavailableError):
         sources.fetch("vid", source="s3://uploads/vid.mp4", content_sha256=None, cancel=threading.Event())
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeTooSkewed", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_credentials_and_clocks_that_are_refused_are_worth_another_try(sources: ConfiguredSources, code: str) -> None:
+    with pytest.raises(MediaUnavailableError, match=code):
+        sources.fetch("vid", source=f"s3://uploads/refused-{code}", content_sha256=None, cancel=threading.Event())
+
+
+def test_an_object_that_may_not_be_read_is_gone(sources: ConfiguredSources) -> None:
+    with pytest.raises(MediaGoneError):
+        sources.fetch("vid", source="s3://uploads/refused-AccessDenied", content_sha256=None, cancel=threading.Event())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -127,6 +128,36 @@ def test_budgets_and_hashes_hold(roots):
     with pytest.raises(ScreeningCancelled):
         fetch(roots, cancel=cancel)
     assert list((roots / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT])
+def test_a_passing_fault_of_the_volume_is_worth_another_try(roots, monkeypatch, number):
+    real = os.open
+
+    def broken(path, *arguments, **options):
+        if path == "vid.mp4":
+            raise OSError(number, os.strerror(number))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", broken)
+    with pytest.raises(MediaUnavailableError):
+        fetch(roots)
+
+
+def test_a_volume_that_is_not_mounted_is_worth_another_try(roots):
+    (roots / "media").rename(roots / "elsewhere")
+    with pytest.raises(MediaUnavailableError, match="media root"):
+        fetch(roots)
+
+
+def test_a_volume_that_fails_while_it_is_read_is_worth_another_try(roots):
+    with pytest.raises(MediaUnavailableError, match="on the way"):  # the kernel answers EIO: nothing is mapped at address 0
+        fetch(roots, source="/proc/self/mem", media_roots=(Path("/proc/self"),))
+
+
+def test_a_name_that_no_file_can_have_is_no_fault_of_the_volume(roots):
+    with pytest.raises(MediaGoneError):
+        fetch(roots, source=f"{roots}/media/{'x' * 300}")
 
 
 class MediaServer:
