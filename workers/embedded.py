@@ -1,6 +1,7 @@
 """The embedded broker: a real Valkey server out of a wheel, on a unix socket in the user's state folder.
 
-AOF on, eviction off, TCP off unless `VERIFRAME_EMBEDDED_BROKER_PORT` is set (then on 127.0.0.1 only). It ends with its parent.
+AOF on, eviction off, TCP off unless `VERIFRAME_EMBEDDED_BROKER_PORT` is set (then on 127.0.0.1 only). It ends with its parent, and
+is started again on the same socket and data when it ends before.
 """
 
 from __future__ import annotations
@@ -10,17 +11,15 @@ import errno
 import fcntl
 import hashlib
 import os
-import signal
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import IO, Final, Self
 
 from .broker import connect, wait_for
 from .errors import AlreadyRunningError, BrokerUnavailableError, DiskFullError, PortInUseError
-from .processes import tied_command
-from .settings import Settings
+from .processes import SupervisedProcess
+from .settings import Settings, base_environment
 
 _SOCKET_PATH_BYTES: Final = 100
 """The kernel allows 107 bytes in a socket's path."""
@@ -58,7 +57,7 @@ class EmbeddedBroker:
         self._port = port
         self._memory_bytes = memory_bytes
         self._lock: IO[str] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: SupervisedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -79,35 +78,28 @@ class EmbeddedBroker:
         require_free_port("127.0.0.1", self._port, setting="VERIFRAME_EMBEDDED_BROKER_PORT")
         config = self._data_dir / "valkey.conf"
         config.write_text(self._configuration(), encoding="utf-8")
-        with self._log_path.open("ab") as log_file:
-            self._process = subprocess.Popen(
-                # SIGTERM flushes and closes the append-only file
-                tied_command([str(server_binary()), str(config)], death_signal=signal.SIGTERM),
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=subprocess.STDOUT,
-                cwd=self._data_dir,
-                start_new_session=True,  # Ctrl-C in the terminal must not stop it before the workers
-            )
+        self._process = SupervisedProcess(
+            "broker",
+            [str(server_binary()), str(config)],
+            env=base_environment(),
+            grace_seconds=10.0,  # SIGTERM flushes and closes the append-only file
+            log_path=self._log_path,
+            own_session=True,  # Ctrl-C in the terminal must not stop it before the workers
+        )
+        self._process.start()
         client = connect(self.url)
         try:
             wait_for(client, seconds=15.0, pause=0.05)
         except BrokerUnavailableError as err:
-            status = self._process.poll()
             self.stop()
-            raise BrokerUnavailableError(f"the embedded broker did not start (status {status}): {self._log_tail()}") from err
+            raise BrokerUnavailableError(f"the embedded broker did not start: {self._log_tail()}") from err
         finally:
             client.close()
 
     def stop(self) -> None:
         """Stop the server; what it holds stays on disk."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(timeout=5)
+            self._process.stop()
             self._process = None
         if self._lock is not None:
             self._lock.close()

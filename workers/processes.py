@@ -53,7 +53,14 @@ class SupervisedProcess:
     """A child that is started again, with growing pauses, until `stop`."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], grace_seconds: float = 45.0, log_path: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        grace_seconds: float = 45.0,
+        log_path: Path | None = None,
+        own_session: bool = False,
     ) -> None:
         """Prepare a child.
 
@@ -63,12 +70,14 @@ class SupervisedProcess:
             env: its whole environment.
             grace_seconds: from SIGTERM to SIGKILL.
             log_path: where its output goes; None: where this process writes.
+            own_session: Ctrl-C in the terminal does not reach it.
         """
         self._name = name
         self._command = list(command)
         self._env = dict(env)
         self._grace_seconds = grace_seconds
         self._log_path = log_path
+        self._own_session = own_session
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
@@ -85,6 +94,12 @@ class SupervisedProcess:
         """Whether the child is alive right now."""
         child = self._child
         return child is not None and child.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The child of this moment, or the last one."""
+        child = self._child
+        return None if child is None else child.pid
 
     def log_tail(self) -> str:
         """The last lines of its log, for a message."""
@@ -109,20 +124,32 @@ class SupervisedProcess:
             self._thread.join(timeout=5)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        self.num_starts += 1
         with ExitStack() as stack:
             output = stack.enter_context(self._log_path.open("ab")) if self._log_path is not None else None
-            return subprocess.Popen(tied_command(self._command), env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            child = subprocess.Popen(
+                tied_command(self._command),
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=self._own_session,
+            )
+        self.num_starts += 1
+        return child
 
     def _run(self) -> None:
         pause = 0.5
         while not self._stopping.is_set():
             started = time.monotonic()
-            with self._lock:
-                if self._stopping.is_set():
-                    return
-                self._child = child = self._spawn()
-            status = child.wait()
+            status: int | str
+            try:
+                with self._lock:
+                    if self._stopping.is_set():
+                        return
+                    self._child = child = self._spawn()
+                status = child.wait()
+            except OSError as err:  # no process or descriptor is free, the disk of its log is full: it passes
+                status = f"not started: {err.strerror}"
             if self._stopping.is_set():
                 return
             pause = 0.5 if time.monotonic() - started > 30 else min(15.0, pause * 2)

@@ -253,6 +253,22 @@ def test_the_embedded_broker_keeps_what_it_holds(tmp_path):
         client.close()
 
 
+def test_an_embedded_broker_that_is_killed_comes_back_with_what_it_held(tmp_path):
+    with EmbeddedBroker(tmp_path) as broker:
+        client = connect(broker.url)
+        client.config_set("appendfsync", "always")
+        client.lpush("default", "kept")
+        killed = broker.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        end = time.monotonic() + 15
+        while broker.pid == killed and time.monotonic() < end:
+            time.sleep(0.05)
+        wait_for(client, seconds=15.0)
+        assert client.lrange("default", 0, -1) == [b"kept"]
+        client.close()
+
+
 def test_a_torn_tail_of_the_append_only_file_is_survived(tmp_path):
     with EmbeddedBroker(tmp_path) as broker:
         client = connect(broker.url)
