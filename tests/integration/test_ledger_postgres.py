@@ -40,6 +40,9 @@ from tests.workers.test_ledger import (  # noqa: F401
     test_three_dead_leases_poison_a_video_and_say_so_once,
     test_verdicts_are_listed_by_cursor,
 )
+from tests.workers.test_queue_facts import (  # noqa: F401
+    test_a_video_that_pauses_before_another_try_does_not_wait_for_a_worker,
+)
 from workers.errors import InvalidMessageError, LedgerUnavailableError
 from workers.ledger import Ledger, Submission, migrate
 from workers.ledger.engine import make_engine

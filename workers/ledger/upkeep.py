@@ -70,6 +70,18 @@ _BUMP: Final = (
     .returning(jobs.c.ledger_id)
 )
 
+# since when a video waits for a worker: since it came, or since the pause before its next try ended. The first that never paused is found in
+# the order of the index; only those before it can have waited longer
+_NEVER_PAUSED: Final = (
+    select(jobs.c.created_at)
+    .where(is_queued, jobs.c.lane == bindparam("lane"), jobs.c.not_before <= jobs.c.created_at)
+    .order_by(jobs.c.created_at)
+    .limit(1)
+)
+_PAUSED_BEFORE: Final = select(func.min(jobs.c.not_before)).where(
+    is_queued, jobs.c.lane == bindparam("lane"), jobs.c.created_at < bindparam("before"), jobs.c.not_before > jobs.c.created_at
+)
+
 PoisonBody = Callable[[Any], dict[str, Any]]
 
 
@@ -151,17 +163,18 @@ class Upkeep:
         return len(ids)
 
     def queue_facts(self) -> QueueFacts:
-        """Waiting and running work per lane, from live rows only."""
-        waiting = select(jobs.c.lane, func.count(), db_now() - func.min(jobs.c.created_at)).where(is_queued).group_by(jobs.c.lane)
+        """Waiting and running work per lane, from live rows only; the pause before another try is no waiting."""
+        waiting = select(jobs.c.lane, func.count()).where(is_queued).group_by(jobs.c.lane)
         running = select(jobs.c.lane, func.count()).where(is_leased).group_by(jobs.c.lane)
         pending = select(db_now() - func.min(outbox.c.created_at)).where(is_pending)
         with reading(self._engine) as connection:
-            queued = connection.execute(waiting).all()
+            queued = {row[0]: row[1] for row in connection.execute(waiting)}
+            ages = {lane: _waiting_seconds(connection, lane) for lane in queued}
             leased = connection.execute(running).all()
             oldest = connection.scalar(pending)
         return QueueFacts(
-            queued={row[0]: row[1] for row in queued},
-            oldest_age_seconds={row[0]: max(0.0, row[2]) for row in queued},
+            queued=queued,
+            oldest_age_seconds=ages,
             leased={row[0]: row[1] for row in leased},
             outbox_oldest_age_seconds=max(0.0, oldest or 0.0),
         )
@@ -174,6 +187,13 @@ class Upkeep:
             counts = {row[0]: row[1] for row in connection.execute(finished)}
             counts |= {state: connection.scalar(select(func.count()).select_from(jobs).where(condition)) or 0 for state, condition in live}
         return {**dict.fromkeys(STATES, 0), **counts}
+
+
+def _waiting_seconds(connection: Connection, lane: str) -> float:
+    now = connection.scalar(select(db_now())) or 0.0
+    since = connection.scalar(_NEVER_PAUSED, {"lane": lane})
+    paused_until = connection.scalar(_PAUSED_BEFORE, {"lane": lane, "before": now if since is None else since})
+    return max([0.0, *(now - at for at in (since, paused_until) if at is not None)])
 
 
 def _bury_poisoned(connection: Connection, row: Any, *, crashes: int, text: str, urls: list[str], poison_body: PoisonBody) -> None:
