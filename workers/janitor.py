@@ -35,6 +35,8 @@ _FORGET_SECONDS: Final = 60.0
 _TROUBLE_SECONDS: Final = 1.0
 _FAULT_SECONDS: Final = 5.0
 _PAGE: Final = 200
+_RAISED_SHARE: Final = 8
+"""One in so many places of a lane's queue is for old videos of the lane below; the others stay its own."""
 
 
 class _Every:
@@ -98,6 +100,7 @@ class Janitor:
         self._retire = _Every(_RETIRE_SECONDS)
         self._gauges = QueueGauges(ledger, client=client, metrics=metrics)
         self._forget = _Every(_FORGET_SECONDS)
+        self._raised: dict[str, set[str]] = {"urgent": set(), "default": set()}
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; outages of broker or ledger are waited out, faults of ours are logged and tried again."""
@@ -185,20 +188,26 @@ class Janitor:
         settings = self._settings
         wanted = [
             (ISOLATE, ISOLATE, 0.0),
+            ("default", "urgent", settings.default_age_limit_seconds),  # few, so before those who would fill the queue without end
             ("urgent", "urgent", 0.0),
-            ("default", "urgent", settings.default_age_limit_seconds),
-            ("default", "default", 0.0),
             ("bulk", "default", settings.bulk_age_limit_seconds),
+            ("default", "default", 0.0),
             ("bulk", "bulk", 0.0),
         ]
         sent = 0
         for route, lane, min_age in wanted:
             jobs = self._ledger.take_due(
-                route=route, queue=lane, page=min(_PAGE, room[lane]), resend_seconds=settings.resend_seconds, min_age_seconds=min_age
+                route=route,
+                queue=lane,
+                page=min(_PAGE, room[lane], _PAGE if route == lane else self._room_for_old(lane)),
+                resend_seconds=settings.resend_seconds,
+                min_age_seconds=min_age,
             )
             if not jobs:
                 continue
             room[lane] -= len(jobs)
+            if route != lane:
+                self._raised[lane].update(job.ledger_id for job in jobs)
             try:
                 self._dispatcher.send([(job.ledger_id, job.queue) for job in jobs])
             except BrokerFullError:
@@ -207,6 +216,14 @@ class Janitor:
             sent += len(jobs)
             self._metrics.resent.labels(queue=lane).inc(len(jobs))
         return sent
+
+    def _room_for_old(self, lane: str) -> int:
+        """How many old videos of the lane below may join this queue: in a backlog all of them are old, and would leave it no place of its own."""
+        share = max(1, self._settings.dispatch_bound // _RAISED_SHARE)
+        raised = self._raised[lane]
+        if len(raised) >= share:
+            raised &= self._ledger.still_queued(raised)
+        return max(0, share - len(raised))
 
     def _run_outbox(self, stop: threading.Event) -> None:
         """Webhooks in a thread of their own: a slow receiver must not hold up the dispatch."""

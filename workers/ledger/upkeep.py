@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
@@ -143,6 +143,11 @@ class Upkeep:
         ids = [ledger_id for ledger_id in picked if ledger_id in bumped]
         return [DueJob(ledger_id=ledger_id, queue=queue or route) for ledger_id in ids]
 
+    def still_queued(self, ledger_ids: Collection[str]) -> set[str]:
+        """Those of these jobs that no worker has taken yet."""
+        with reading(self._engine) as connection:
+            return set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(ledger_ids), is_queued)))
+
     def retire(self, *, days: float, page: int = 5000) -> int:
         """Remove at most `page` finished jobs older than `days` with all that hangs on them, and dead letters as old; verdicts stay.
 
@@ -190,7 +195,7 @@ class Upkeep:
 
 
 def _waiting_seconds(connection: Connection, lane: str) -> float:
-    now = connection.scalar(select(db_now())) or 0.0
+    now: float = connection.scalar(select(db_now())) or 0.0
     since = connection.scalar(_NEVER_PAUSED, {"lane": lane})
     paused_until = connection.scalar(_PAUSED_BEFORE, {"lane": lane, "before": now if since is None else since})
     return max([0.0, *(now - at for at in (since, paused_until) if at is not None)])
