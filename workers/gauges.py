@@ -6,16 +6,13 @@ import time
 from typing import Final
 
 import redis
-import structlog
 
-from .broker import translated
-from .errors import BrokerError
 from .forecast import CostModel, MediaSums, fit
+from .inbox_watch import STREAM_QUEUE, InboxWatch
 from .ledger import Ledger
 from .messages import INBOX_LANES
 from .metrics import Metrics
 
-log = structlog.get_logger(__name__)
 _LEARN_SECONDS: Final = 60.0
 _SAMPLES: Final = 200
 _COUNT_SECONDS: Final = 60.0
@@ -24,11 +21,11 @@ _SHARE: Final = 0.02
 
 
 class QueueGauges:
-    """Reads ledger and inbox, sets the gauges."""
+    """Reads ledger, inbox and event stream, sets the gauges."""
 
     def __init__(self, ledger: Ledger, *, client: redis.Redis | None, metrics: Metrics) -> None:
         self._ledger = ledger
-        self._client = client
+        self._inbox = InboxWatch(client)
         self._metrics = metrics
         self.model = CostModel()
         self._reviews_read: int | None = None  # decisions from before this process are in its predecessor's counter
@@ -37,11 +34,12 @@ class QueueGauges:
     def set_all(self) -> None:
         """One look. Raises `LedgerUnavailableError`."""
         facts = self._ledger.queue_facts()
-        inbox = self._inbox_lengths()
+        unread = self._inbox.look()
         metrics = self._metrics
+        for queue in (*INBOX_LANES, STREAM_QUEUE):
+            metrics.queue_length.labels(queue=queue).set(facts.queued.get(queue, 0) + unread.lengths.get(queue, 0))
+            metrics.queue_oldest_seconds.labels(queue=queue).set(max(facts.oldest_age_seconds.get(queue, 0.0), unread.ages.get(queue, 0.0)))
         for lane in INBOX_LANES:
-            metrics.queue_length.labels(queue=lane).set(facts.queued.get(lane, 0) + inbox.get(lane, 0))
-            metrics.queue_oldest_seconds.labels(queue=lane).set(facts.oldest_age_seconds.get(lane, 0.0))
             metrics.queue_in_flight.labels(queue=lane).set(facts.leased.get(lane, 0))
         metrics.outbox_oldest_seconds.set(facts.outbox_oldest_age_seconds)
         if time.monotonic() >= self._count_at:
@@ -50,7 +48,7 @@ class QueueGauges:
                 metrics.ledger_jobs.labels(state=state).set(count)
             self._set_reviews()
         if time.monotonic() >= self._work_at:
-            self._set_work(inbox)
+            self._set_work(unread.lengths)
 
     def _set_reviews(self) -> None:
         waiting, age = self._ledger.review_backlog()
@@ -78,12 +76,3 @@ class QueueGauges:
             queued = self.model.predict(waiting[lane]) if lane in waiting else 0.0
             self._metrics.queue_work_seconds.labels(queue=lane).set(unread + queued + left)
         self._work_at = time.monotonic() + (time.monotonic() - started) / _SHARE
-
-    def _inbox_lengths(self) -> dict[str, int]:
-        if self._client is None:
-            return {}
-        try:
-            with translated():
-                return {lane: int(self._client.llen(lane)) for lane in INBOX_LANES}
-        except BrokerError:
-            return {}

@@ -64,6 +64,9 @@ OWN_FAILURES: Final = (
 FETCH_FAILURES: Final = ("FETCH_NOT_FOUND", "FETCH_NOT_ALLOWED", "FETCH_TIMEOUT")
 """Reasons with which a video never arrived. One is its producer's affair; most of them at once is the media store's."""
 
+REJECTIONS: Final = ("INVALID_MESSAGE", "INVALID_VIDEO_ID", "UNKNOWN_VERSION", "UNKNOWN_TASK")
+"""Codes of messages that are no enqueue request."""
+
 DOORS: Final = ("http", "queue", "stream", "cli")
 DISPATCH_LANES: Final = ("urgent", "isolate", "default", "bulk")
 STAGES: Final = ("fetch", "decode", "detect", "crop", "classify", "aggregate", "store")
@@ -136,11 +139,17 @@ class Metrics:
         self.faces_detected = Counter("veriframe_faces_detected_total", "Faces found", registry=registry)
         self.faces_scored = Counter("veriframe_faces_scored_total", "Face crops scored", ["model"], registry=registry)
 
-        # from ONE exporter, the leading janitor: otherwise every worker would report the same queue
+        # from ONE exporter, the leading janitor: otherwise every worker would report the same queue. `stream` is a queue of these two:
+        # events that are not in the ledger yet
         self.queue_oldest_seconds = Gauge(
-            "veriframe_queue_oldest_message_age_seconds", "Age of the oldest waiting video", ["queue"], registry=registry
+            "veriframe_queue_oldest_message_age_seconds",
+            "Age of the oldest waiting video, ledger or inbox; of the oldest event for `stream`",
+            ["queue"],
+            registry=registry,
         )
-        self.queue_length = Gauge("veriframe_queue_length", "Waiting videos, ledger and inbox", ["queue"], registry=registry)
+        self.queue_length = Gauge(
+            "veriframe_queue_length", "Waiting videos, ledger and inbox; events for `stream`", ["queue"], registry=registry
+        )
         self.queue_in_flight = Gauge("veriframe_queue_in_flight", "Leased videos", ["queue"], registry=registry)
         self.queue_work_seconds = Gauge(
             "veriframe_queue_work_seconds",
@@ -230,6 +239,11 @@ class Metrics:
             self.leases_expired.labels(queue=lane)
             for door in DOORS:
                 self.enqueued.labels(source=door, queue=lane)
+        for code in REJECTIONS:
+            self.dead_letters.labels(code=code)
+            for door in ("queue", "stream"):
+                self.rejected.labels(source=door, code=code)
+        self.dead_letters.labels(code="POISONED")
         for route in DISPATCH_LANES:
             self.resent.labels(queue=route)
         for outcome in ("delivered", "postponed", "given_up"):

@@ -108,7 +108,7 @@ KEEPING_UP: Final = Row(
         ),
         Panel(
             "Waiting and running",
-            "Videos per lane, from the leading janitor.",
+            "Videos per lane, from the leading janitor; `stream`: events that ingest has not read yet.",
             "short",
             [
                 Query("queue:veriframe_queue_length:leader", "{{queue}} waiting"),
@@ -117,7 +117,7 @@ KEEPING_UP: Final = Row(
         ),
         Panel(
             "Age of the oldest",
-            "Per lane.",
+            "Per lane, in the ledger or the inbox, and of the event stream.",
             "s",
             [Query("queue:veriframe_queue_oldest_message_age_seconds:leader", "{{queue}}")],
             limit=300,

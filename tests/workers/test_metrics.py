@@ -6,7 +6,8 @@ from typing import get_args
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from workers import broker, metrics
+from workers import broker, inbox_watch, ingest, metrics
+from workers.errors import InvalidMessageError
 from workers.ledger.records import Door
 from workers.metrics import Metrics
 
@@ -23,6 +24,8 @@ def series(page: Metrics) -> dict[str, list[dict[str, str]]]:
 def test_words_that_metrics_repeat_are_those_of_their_owners():
     assert metrics.DISPATCH_LANES == broker.DISPATCH_LANES
     assert get_args(Door) == metrics.DOORS
+    assert {InvalidMessageError.code, *(cls.code for cls in InvalidMessageError.__subclasses__())} == set(metrics.REJECTIONS)
+    assert inbox_watch.STREAM == ingest.STREAM
 
 
 def test_a_worker_shows_every_series_that_alerts_watch_before_its_first_video():
@@ -41,6 +44,8 @@ def test_the_control_side_begins_its_counters_at_zero():
     page.prepare_control()
     found = series(page)
     assert len(found["veriframe_videos_enqueued_total"]) == 12
+    assert len(found["veriframe_messages_rejected_total"]) == 2 * len(metrics.REJECTIONS)
+    assert {labels["code"] for labels in found["veriframe_dead_letters_total"]} == {*metrics.REJECTIONS, "POISONED"}
     assert {labels["outcome"] for labels in found["veriframe_webhook_deliveries_total"]} == {"delivered", "postponed", "given_up"}
     assert not any(name.endswith("_created") for name in found), "a second series per counter that nobody asks for"
 

@@ -195,10 +195,11 @@ class Upkeep:
 
 
 def _waiting_seconds(connection: Connection, lane: str) -> float:
-    now: float = connection.scalar(select(db_now())) or 0.0
+    now = connection.scalar(select(db_now())) or 0.0
     since = connection.scalar(_NEVER_PAUSED, {"lane": lane})
     paused_until = connection.scalar(_PAUSED_BEFORE, {"lane": lane, "before": now if since is None else since})
-    return max([0.0, *(now - at for at in (since, paused_until) if at is not None)])
+    waits: list[float] = [now - at for at in (since, paused_until) if at is not None]
+    return max([0.0, *waits])
 
 
 def _bury_poisoned(connection: Connection, row: Any, *, crashes: int, text: str, urls: list[str], poison_body: PoisonBody) -> None:
