@@ -52,8 +52,8 @@ def connect(url: str, *, reply_seconds: float = 5.0) -> redis.Redis:
     options = {
         "socket_timeout": reply_seconds,
         "socket_connect_timeout": reply_seconds,
-        # a connection that died with the old server is replaced at once; a silent server is not asked twice
-        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        # a connection to what died, or became the replica of another server, is replaced at once; a silent server is not asked twice
+        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError, redis.exceptions.ReadOnlyError)),
         "health_check_interval": 10,
     }
     address = url.replace("redis+socket://", "unix://", 1)
@@ -61,8 +61,11 @@ def connect(url: str, *, reply_seconds: float = 5.0) -> redis.Redis:
         options["socket_keepalive"] = True
     try:
         return redis.Redis.from_url(address, **options)
-    except ValueError as err:
-        raise SettingsError(f"VERIFRAME_BROKER_URL is no broker URL, use redis://host:port/db or unix:///path: {err}") from err
+    except ValueError:  # without its words, which quote what they took for the port: the beginning of a password with a slash in it
+        raise SettingsError(
+            "VERIFRAME_BROKER_URL is no broker URL, use redis://user:password@host:port/db or unix:///path; "
+            "in a password / is written %2F, @ is %40, # is %23, ? is %3F and % is %25"
+        ) from None
 
 
 @contextmanager

@@ -32,6 +32,10 @@ class Proxy:
         """From now on every read of at most `chunk_bytes` passes only after `delay_seconds`."""
         self._delay_seconds, self._chunk_bytes = delay_seconds, chunk_bytes
 
+    def turn_to(self, target_port: int) -> None:
+        """New connections lead to another server; those that are open stay where they are."""
+        self._target_port = target_port
+
     def heal(self) -> None:
         """Bytes pass again, at full speed, on the connections that are still open."""
         self._frozen.clear()
