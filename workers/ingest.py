@@ -23,6 +23,7 @@ from .intake import Intake
 from .ledger import Ledger, Submission
 from .messages import INBOX_LANES, Lane, parse_celery_message, parse_event
 from .metrics import Metrics
+from .probes import LoopWatch
 
 log = structlog.get_logger(__name__)
 
@@ -74,11 +75,13 @@ class Ingest:
         self._stream_idle_seconds = stream_idle_seconds
         self._claimed_at = float("-inf")
         self._group_known = False
+        self.watch = LoopWatch()
 
     def run(self, stop: threading.Event) -> None:
         """Read until `stop` is set; outages of broker or ledger are waited out, faults of ours are logged and tried again."""
         idle = _IDLE_SECONDS[0]
         while not stop.is_set():
+            self.watch.tick()
             try:
                 busy = self.step() > 0
                 idle = _IDLE_SECONDS[0] if busy else min(_IDLE_SECONDS[1], idle * 1.5)

@@ -20,6 +20,7 @@ from .ledger import Ledger
 from .ledger.schema import ISOLATE, POISONED
 from .messages import JobFacts, failure_body
 from .metrics import Metrics
+from .probes import LoopWatch
 from .settings import Settings
 from .webhooks import WebhookSender
 
@@ -100,6 +101,7 @@ class Janitor:
         self._retire = _Every(_RETIRE_SECONDS)
         self._gauges = QueueGauges(ledger, client=client, metrics=metrics)
         self._forget = _Every(_FORGET_SECONDS)
+        self.watch = LoopWatch()
         self._raised: dict[str, set[str]] = {"urgent": set(), "default": set()}
 
     def run(self, stop: threading.Event) -> None:
@@ -107,6 +109,7 @@ class Janitor:
         outbox = threading.Thread(target=self._run_outbox, args=(stop,), name="outbox", daemon=True)
         outbox.start()
         while not stop.is_set():
+            self.watch.tick()
             try:
                 busy = self.step()
                 pause = self._settings.pump_seconds / (5 if busy else 1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 
 from .errors import PortInUseError
 from .metrics import Metrics
@@ -16,6 +17,26 @@ from .metrics import Metrics
 
 def _always() -> bool:
     return True
+
+
+_STUCK_SECONDS: Final = 300.0
+"""No round of a loop takes so long: a wait for broker or ledger ends long before, with an error."""
+
+
+class LoopWatch:
+    """Says whether a loop still turns. Whoever loops calls `tick` once a round."""
+
+    def __init__(self) -> None:
+        self._ticked = time.monotonic()
+
+    def tick(self) -> None:
+        """A round begins."""
+        self._ticked = time.monotonic()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the last round began not too long ago."""
+        return time.monotonic() - self._ticked < _STUCK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from .intake import Intake
 from .janitor import Janitor
 from .ledger import Ledger
 from .metrics import Metrics
-from .probes import Probes, serve_probes
+from .probes import LoopWatch, Probes, serve_probes
 from .processes import new_owner
 from .settings import Settings
 
@@ -90,12 +90,12 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _serve_probes(control: Control) -> None:
+def _serve_probes(control: Control, watch: LoopWatch) -> None:
     """`/metrics`, `/startupz`, `/livez` and `/readyz` of a process without an API, when `VERIFRAME_METRICS_PORT` is set. Raises `PortInUseError`."""
     settings = control.settings
     if settings.metrics_port:
-        # live: it answers; that it works is said by its metrics
-        probes = Probes(is_ready=lambda: _reaches_both(control))
+        # live: its loop turns, which it also does while broker or ledger are away; one that hangs on a dead connection is started again
+        probes = Probes(is_ready=lambda: _reaches_both(control), is_live=lambda: watch.is_live)
         serve_probes(probes, host=settings.api_host, port=settings.metrics_port, metrics=control.metrics)
 
 
@@ -112,13 +112,15 @@ def run_ingest(settings: Settings, *, broker_url: str, ledger: Ledger | None = N
     """Read the inbox until a signal says stop."""
     stop = stop_on_signals()
     with open_control(settings, broker_url=broker_url, ledger=ledger) as control:
-        _serve_probes(control)
-        control.make_ingest().run(stop)
+        ingest = control.make_ingest()
+        _serve_probes(control, ingest.watch)
+        ingest.run(stop)
 
 
 def run_janitor(settings: Settings, *, broker_url: str, ledger: Ledger | None = None) -> None:
     """Run a janitor until a signal says stop."""
     stop = stop_on_signals()
     with open_control(settings, broker_url=broker_url, ledger=ledger) as control:
-        _serve_probes(control)
-        control.make_janitor().run(stop)
+        janitor = control.make_janitor()
+        _serve_probes(control, janitor.watch)
+        janitor.run(stop)
