@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, case, func, null, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, case, exists, func, null, or_, select
 
 from .engine import reading
 from .records import VerdictRow
-from .review_schema import is_open, review_items, review_log
+from .review_schema import REPLACED, is_open, review_items, review_log
 from .schema import db_now, jobs, verdicts
 from .standing import LogEntry
 
@@ -125,7 +125,19 @@ def item_of(connection: Connection, verdict_seq: int, *, lock: bool = False) -> 
     return read_item(row) if row is not None else None
 
 
+def has_newer_item(connection: Connection, verdict_seq: int) -> bool:
+    """Whether people look, or have looked, at a newer verdict of the same video."""
+    newer = review_items.alias("newer")
+    same = [newer.c.tenant == review_items.c.tenant, newer.c.video_id == review_items.c.video_id, newer.c.state != REPLACED]
+    found = select(review_items.c.verdict_seq).where(
+        review_items.c.verdict_seq == verdict_seq, exists().where(*same, newer.c.verdict_seq > review_items.c.verdict_seq)
+    )
+    return connection.scalar(found) is not None
+
+
 _ENTRY: Final = tuple(LogEntry.__dataclass_fields__)
+_UNTOLD: Final = ("claimed", "carried")
+"""What the history leaves out: opening a page is no step, and what is carried over stands there once already."""
 
 
 def _entry(row: Any) -> LogEntry:
@@ -198,6 +210,11 @@ class ReviewQueries:
             row = connection.execute(statement).first()
         return read_item(row) if row is not None else None
 
+    def review_is_superseded(self, verdict_seq: int) -> bool:
+        """Whether a newer item of the same video took this one's place, decided or not."""
+        with reading(self._engine) as connection:
+            return has_newer_item(connection, verdict_seq)
+
     def review_entries(self, verdict_seq: int) -> list[LogEntry]:
         """The log of one item, oldest first."""
         with reading(self._engine) as connection:
@@ -205,7 +222,7 @@ class ReviewQueries:
 
     def review_history(self, *, before: int | None = None, limit: int = 100, actor: str | None = None) -> list[LogEntry]:
         """The whole log, newest first."""
-        statement = select(review_log).where(review_log.c.kind != "claimed").order_by(review_log.c.seq.desc()).limit(limit)
+        statement = select(review_log).where(review_log.c.kind.not_in(_UNTOLD)).order_by(review_log.c.seq.desc()).limit(limit)
         if before is not None:
             statement = statement.where(review_log.c.seq < before)
         if actor is not None:
