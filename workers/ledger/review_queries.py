@@ -79,6 +79,16 @@ class VerdictRevision:
 
 
 @dataclass(frozen=True, slots=True)
+class NewerSubmission:
+    """What the newest job of a video came to, beside a verdict that is not its own."""
+
+    state: str
+    """As in `schema.jobs`."""
+    verdict_seq: int | None
+    """Its verdict; None: none yet, or it failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class FoundVideo:
     """Where a search leads."""
 
@@ -270,6 +280,16 @@ class ReviewQueries:
         statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(_newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]
+
+    def newer_submission(self, verdict_seq: int) -> NewerSubmission | None:
+        """The newest job of a verdict's video; None when that verdict is what it came to."""
+        of = select(jobs.c.state, jobs.c.verdict_seq).join(
+            verdicts, (verdicts.c.tenant == jobs.c.tenant) & (verdicts.c.video_id == jobs.c.video_id)
+        )
+        newest = of.where(verdicts.c.seq == verdict_seq).order_by(jobs.c.created_at.desc(), jobs.c.ledger_id.desc()).limit(1)
+        with reading(self._engine) as connection:
+            row = connection.execute(newest).first()
+        return NewerSubmission(*row) if row is not None and row.verdict_seq != verdict_seq else None
 
     def find_videos(self, text: str, *, limit: int = 50) -> list[FoundVideo]:
         """Videos behind a video ID, a job ID, or a SHA-256 of the content or its first 8 and more digits.

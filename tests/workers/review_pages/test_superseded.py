@@ -1,0 +1,71 @@
+"""Pages of videos with more than one verdict or submission: each says what it is about, and offers what can be done."""
+
+from __future__ import annotations
+
+from api_caller import READ_KEY
+from review_reader import put, sign_in
+from verdict_builders import made_body, put_verdict
+from workers.ledger import Claim, Ledger, Submission, VerdictRecord
+from workers.messages import parse_enqueue
+
+OTHER = "d" * 64
+
+
+def rescore(ledger: Ledger, word: str, peaks: tuple[float, ...] = (0.96,)) -> int:
+    """Judge the archive's one video again; gives the revision's number."""
+    (old,) = ledger.archive(not_by="new@1")
+    body = made_body(old.video_id, job_id=old.ledger_id, word=word, peaks=peaks, bundle_set="new@1")
+    body = body.model_copy(update={"revision": old.revision + 1, "supersedes": old.seq}).to_json()
+    record = VerdictRecord(content_sha256=old.content_sha256, bundle_set="new@1", policy="p", verdict=word, p_fake=peaks[0], body=body)
+    assert ledger.revise(old, verdict=record, urls=[])
+    return ledger.verdict_of(old.video_id).seq
+
+
+def submit_again(ledger: Ledger) -> Claim:
+    job = ledger.submit(Submission(request=parse_enqueue({"video_id": "vid_1", "content_sha256": OTHER}), door="http")).ledger_id
+    return ledger.claim(job, owner="w", lease_seconds=60)
+
+
+def test_a_newer_submission_is_told(ana, ledger):
+    put_verdict(ledger, "vid_1", peaks=(0.2,))
+    assert "submitted again" not in ana.get("/videos/vid_1").text
+    ledger.submit(Submission(request=parse_enqueue({"video_id": "vid_1", "content_sha256": OTHER}), door="http"))
+    assert "waits for its verdict" in ana.get("/videos/vid_1").text
+    claim = submit_again(ledger)
+    assert "is being looked at" in ana.get("/videos/vid_1").text
+    ledger.fail(claim, code="DECODE_ERROR", message="broken", body={}, urls=[])
+    assert "could not be judged" in ana.get("/videos/vid_1").text
+
+
+def test_an_older_verdict_leads_to_the_newest(ana, ledger):
+    first = put(ledger)
+    ana.send(f"/items/{first}/decide", decision="fake")
+    put_verdict(ledger, "vid_1", peaks=(0.7,), content_sha256=OTHER, asked_sha256=OTHER)
+    page = ana.get(f"/videos/vid_1?seq={first}").text
+    assert "A newer verdict took this one's place" in page
+    for button in ("Undo my decision", "Record an appeal", "Ask for a second reader"):
+        assert button not in page
+    assert "took this one's place" not in ana.get("/videos/vid_1").text
+
+
+def test_what_people_decided_is_shown_with_the_revision_that_says_the_same(api, ana, ledger):
+    first = put(ledger)
+    ana.send(f"/items/{first}/decide", decision="clean", note="her own channel")
+    rescore(ledger, "manipulated")
+    page = ana.get("/videos/vid_1").text
+    for expected in ("Decided by", "said of an earlier verdict", "her own channel", "Record an appeal"):
+        assert expected in page
+    assert "Undo my decision" not in page
+    listed = api.get("/v1/verdicts?reviewed=false", headers={"x-api-key": READ_KEY}).json()
+    assert listed["verdicts"] == []
+
+
+def test_undo_is_offered_where_it_can_be_done(api, ana, ledger):
+    seq = put(ledger)
+    ana.send(f"/items/{seq}/decide", decision="fake")
+    assert "Undo my decision" in ana.get("/videos/vid_1").text
+    ben = sign_in(api, ledger, "ben")
+    ben.send(f"/items/{seq}/appeal", note="a parody")
+    ben.send(f"/items/{seq}/decide", decision="clean")
+    assert "Undo my decision" not in ana.get("/videos/vid_1").text
+    assert "Undo my decision" in ben.get("/videos/vid_1").text
