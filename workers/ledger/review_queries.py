@@ -150,6 +150,12 @@ _UNTOLD: Final = ("claimed", "carried")
 """What the history leaves out: opening a page is no step, and what is carried over stands there once already."""
 
 
+def _read_blind_by(actor: str) -> Select[tuple[str]]:
+    """IDs of the videos that wait for a second reader, whom this person may be."""
+    is_mine = ~review_items.c.readers.contains(f"|{actor}|", autoescape=True)
+    return select(review_items.c.video_id).where(is_open, review_items.c.reading == "second", is_mine)
+
+
 def _entry(row: Any) -> LogEntry:
     """One row of the log, whose columns are the entry's fields in order."""
     return LogEntry(**dict(zip(_ENTRY, row, strict=True)))
@@ -230,19 +236,29 @@ class ReviewQueries:
         with reading(self._engine) as connection:
             return entries_of(connection, verdict_seq)
 
-    def review_history(self, *, before: int | None = None, limit: int = 100, actor: str | None = None) -> list[LogEntry]:
-        """The whole log, newest first."""
+    def review_history(
+        self, *, before: int | None = None, limit: int = 100, actor: str | None = None, reader: str | None = None
+    ) -> list[LogEntry]:
+        """The whole log, newest first; without what `reader` must not know before a blind reading."""
         statement = select(review_log).where(review_log.c.kind.not_in(_UNTOLD)).order_by(review_log.c.seq.desc()).limit(limit)
         if before is not None:
             statement = statement.where(review_log.c.seq < before)
         if actor is not None:
             statement = statement.where(review_log.c.actor == actor)
+        if reader is not None:
+            statement = statement.where(or_(review_log.c.actor == reader, review_log.c.video_id.not_in(_read_blind_by(reader))))
         with reading(self._engine) as connection:
             return [_entry(row) for row in connection.execute(statement)]
 
+    def reads_blind(self, video_id: str, *, actor: str) -> bool:
+        """Whether this person may be the second reader of the video, who must not know what was said of it, under any of its verdicts."""
+        with reading(self._engine) as connection:
+            return connection.scalar(_read_blind_by(actor).where(review_items.c.video_id == video_id).limit(1)) is not None
+
     def review_decisions(self, *, limit: int) -> list[LogEntry]:
-        """The newest decisions and undos, the oldest of them first: what agreement is computed from."""
-        statement = select(review_log).where(review_log.c.kind.in_(("decided", "undone"))).order_by(review_log.c.seq.desc()).limit(limit)
+        """The newest decisions, undos and requests for second readers, the oldest of them first: what agreement is computed from."""
+        kinds = ("decided", "undone", "second_asked")
+        statement = select(review_log).where(review_log.c.kind.in_(kinds)).order_by(review_log.c.seq.desc()).limit(limit)
         with reading(self._engine) as connection:
             return [_entry(row) for row in connection.execute(statement)][::-1]
 
