@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, exists, func, select, update
+from sqlalchemy import Connection, Engine, delete, exists, func, select, update
 
 from .engine import reading, writing
+from .explanations import explanations
 from .leases import deliver_to
 from .records import VerdictRecord, VerdictRow
 from .review_schema import DECIDED, OPEN, review_items
@@ -123,6 +124,9 @@ class Revisions:
             # all jobs that point at it: the same bytes submitted again share one verdict
             mine = [jobs.c.tenant == old.tenant, jobs.c.video_id == old.video_id]
             connection.execute(update(jobs).where(*mine, jobs.c.verdict_seq == old.seq).values(verdict_seq=seq))
+            # an explanation is a job's, and says what the set before saw
+            revised = select(jobs.c.ledger_id).where(*mine, jobs.c.verdict_seq == seq)
+            connection.execute(delete(explanations).where(explanations.c.ledger_id.in_(revised)))
             flips = verdict.verdict != old.verdict
             opened = {"ledger_id": old.ledger_id, "video_id": old.video_id, "tenant": old.tenant}
             item = select(review_items.c.state).where(review_items.c.verdict_seq == old.seq)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+
 from api_caller import READ_KEY
 from review_reader import put, sign_in
 from verdict_builders import made_body, put_verdict
@@ -69,3 +73,36 @@ def test_undo_is_offered_where_it_can_be_done(api, ana, ledger):
     ben.send(f"/items/{seq}/decide", decision="clean")
     assert "Undo my decision" not in ana.get("/videos/vid_1").text
     assert "Undo my decision" in ben.get("/videos/vid_1").text
+
+
+def test_the_case_file_holds_the_verdict_of_its_page(ana, ledger):
+    first = put(ledger)
+    newest = rescore(ledger, "manipulated")
+    for seq, revision in ((first, 1), (newest, 2)):
+        payload = ana.get(f"/videos/vid_1/case.zip?seq={seq}").content
+        with zipfile.ZipFile(io.BytesIO(payload)) as case:
+            assert json.loads(case.read("verdict.json"))["revision"] == revision
+            assert len(json.loads(case.read("revisions.json"))) == 2
+
+
+def test_heat_maps_are_of_the_verdict_on_the_page_or_refused(ana, ledger):
+    first = put(ledger)
+    explain(ledger, "OLDOLD")
+    assert "OLDOLD" in ana.get(f"/videos/vid_1/heatmap?seq={first}").text
+    newest = rescore(ledger, "manipulated")
+    assert "have expired" in ana.get(f"/videos/vid_1/heatmap?seq={newest}").text, "the set before made it"
+    explain(ledger, "NEWNEW")
+    assert "NEWNEW" in ana.get(f"/videos/vid_1/heatmap?seq={newest}").text
+    for answer in (ana.get(f"/videos/vid_1/heatmap?seq={first}"), ana.send(f"/videos/vid_1/heatmap?seq={first}")):
+        assert "not for this older one" in answer.text
+    assert ana.get(f"/videos/vid_1/heatmap/clip?seq={first}").status_code == 404
+    for seq, has_pictures in ((first, False), (newest, True)):
+        with zipfile.ZipFile(io.BytesIO(ana.get(f"/videos/vid_1/case.zip?seq={seq}").content)) as case:
+            assert any(name.startswith("pictures/") for name in case.namelist()) is has_pictures
+
+
+def explain(ledger: Ledger, picture: str) -> None:
+    job_id = ledger.latest_job("vid_1").ledger_id
+    moment = {"t": 3.0, "track": 2, "detector": "blend", "score": 0.9, "pictures": {"grad_cam": picture + "=="}}
+    assert ledger.want_explanation(job_id, seconds=60)
+    ledger.put_explanation(job_id, body={"moments": [moment], "clip": {"bytes": 4}}, clip=b"clip", seconds=60)
