@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -64,6 +65,8 @@ class Dashboard:
     def put(self, video_id: str, *, peaks: tuple[float, ...] = (0.95,), attributes: dict | None = None, has_media: bool = False, **options):
         """Put one finished video on record; gives the number of its verdict."""
         source = (self.media / "clip.mp4").as_uri() if has_media else (self.media / f"{video_id}.mp4").as_uri()
+        if has_media:
+            options.setdefault("content_sha256", hashlib.sha256((self.media / "clip.mp4").read_bytes()).hexdigest())
         return put_finished(self.ledger, video_id, peaks=peaks, attributes=attributes or {}, source=source, **options)
 
     def context(self, browser: Browser, reviewer: str | None, *, width: int = 1280, **options) -> BrowserContext:

@@ -16,5 +16,12 @@ from tests.workers.test_reviews import (  # noqa: F401
     test_videos_are_found_by_id_job_and_hash,
     test_what_would_change_is_counted,
 )
+from tests.workers.test_succession import (  # noqa: F401
+    test_a_decision_stands_for_a_revision_that_says_the_same,
+    test_an_appeal_survives_other_bytes_and_a_second_reading_of_the_old_ones_does_not,
+    test_an_appeal_waits_on_whatever_the_new_verdict_says,
+    test_an_appeal_waits_since_it_was_made,
+    test_nobody_reopens_a_decided_item_while_people_look_at_a_newer_one,
+)
 
 pytestmark = pytest.mark.integration

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, distinct, func, select
 
 from .engine import reading
 from .review_schema import DECIDED, review_items
@@ -59,9 +59,10 @@ class Labels:
                 yield LabelledVerdict(**row._mapping)
 
     def label_counts(self) -> dict[tuple[str, str], int]:
-        """Decided items by the verdict's word and what people said."""
+        """Videos by the verdict's word and what people said; a decision that stands for several revisions counts once."""
+        video = func.count(distinct(review_items.c.tenant + "/" + review_items.c.video_id))
         wanted = (
-            select(review_items.c.word, review_items.c.decision, func.count())
+            select(review_items.c.word, review_items.c.decision, video)
             .where(review_items.c.state == DECIDED, review_items.c.decision.in_(_LABELS))
             .group_by(review_items.c.word, review_items.c.decision)
         )

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, case, func, null, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, case, exists, func, null, or_, select
 
 from .engine import reading
 from .records import VerdictRow
-from .review_schema import is_open, review_items, review_log
+from .review_schema import REPLACED, is_open, review_items, review_log
 from .schema import db_now, jobs, verdicts
 from .standing import LogEntry
 
@@ -79,6 +79,16 @@ class VerdictRevision:
 
 
 @dataclass(frozen=True, slots=True)
+class NewerSubmission:
+    """What the newest job of a video came to, beside a verdict that is not its own."""
+
+    state: str
+    """As in `schema.jobs`."""
+    verdict_seq: int | None
+    """Its verdict; None: none yet, or it failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class FoundVideo:
     """Where a search leads."""
 
@@ -125,7 +135,25 @@ def item_of(connection: Connection, verdict_seq: int, *, lock: bool = False) -> 
     return read_item(row) if row is not None else None
 
 
+def has_newer_item(connection: Connection, verdict_seq: int) -> bool:
+    """Whether people look, or have looked, at a newer verdict of the same video."""
+    newer = review_items.alias("newer")
+    same = [newer.c.tenant == review_items.c.tenant, newer.c.video_id == review_items.c.video_id, newer.c.state != REPLACED]
+    found = select(review_items.c.verdict_seq).where(
+        review_items.c.verdict_seq == verdict_seq, exists().where(*same, newer.c.verdict_seq > review_items.c.verdict_seq)
+    )
+    return connection.scalar(found) is not None
+
+
 _ENTRY: Final = tuple(LogEntry.__dataclass_fields__)
+_UNTOLD: Final = ("claimed", "carried")
+"""What the history leaves out: opening a page is no step, and what is carried over stands there once already."""
+
+
+def _read_blind_by(actor: str) -> Select[tuple[str]]:
+    """IDs of the videos that wait for a second reader, whom this person may be."""
+    is_mine = ~review_items.c.readers.contains(f"|{actor}|", autoescape=True)
+    return select(review_items.c.video_id).where(is_open, review_items.c.reading == "second", is_mine)
 
 
 def _entry(row: Any) -> LogEntry:
@@ -198,24 +226,39 @@ class ReviewQueries:
             row = connection.execute(statement).first()
         return read_item(row) if row is not None else None
 
+    def review_is_superseded(self, verdict_seq: int) -> bool:
+        """Whether a newer item of the same video took this one's place, decided or not."""
+        with reading(self._engine) as connection:
+            return has_newer_item(connection, verdict_seq)
+
     def review_entries(self, verdict_seq: int) -> list[LogEntry]:
         """The log of one item, oldest first."""
         with reading(self._engine) as connection:
             return entries_of(connection, verdict_seq)
 
-    def review_history(self, *, before: int | None = None, limit: int = 100, actor: str | None = None) -> list[LogEntry]:
-        """The whole log, newest first."""
-        statement = select(review_log).where(review_log.c.kind != "claimed").order_by(review_log.c.seq.desc()).limit(limit)
+    def review_history(
+        self, *, before: int | None = None, limit: int = 100, actor: str | None = None, reader: str | None = None
+    ) -> list[LogEntry]:
+        """The whole log, newest first; without what `reader` must not know before a blind reading."""
+        statement = select(review_log).where(review_log.c.kind.not_in(_UNTOLD)).order_by(review_log.c.seq.desc()).limit(limit)
         if before is not None:
             statement = statement.where(review_log.c.seq < before)
         if actor is not None:
             statement = statement.where(review_log.c.actor == actor)
+        if reader is not None:
+            statement = statement.where(or_(review_log.c.actor == reader, review_log.c.video_id.not_in(_read_blind_by(reader))))
         with reading(self._engine) as connection:
             return [_entry(row) for row in connection.execute(statement)]
 
+    def reads_blind(self, video_id: str, *, actor: str) -> bool:
+        """Whether this person may be the second reader of the video, who must not know what was said of it, under any of its verdicts."""
+        with reading(self._engine) as connection:
+            return connection.scalar(_read_blind_by(actor).where(review_items.c.video_id == video_id).limit(1)) is not None
+
     def review_decisions(self, *, limit: int) -> list[LogEntry]:
-        """The newest decisions and undos, the oldest of them first: what agreement is computed from."""
-        statement = select(review_log).where(review_log.c.kind.in_(("decided", "undone"))).order_by(review_log.c.seq.desc()).limit(limit)
+        """The newest decisions, undos and requests for second readers, the oldest of them first: what agreement is computed from."""
+        kinds = ("decided", "undone", "second_asked")
+        statement = select(review_log).where(review_log.c.kind.in_(kinds)).order_by(review_log.c.seq.desc()).limit(limit)
         with reading(self._engine) as connection:
             return [_entry(row) for row in connection.execute(statement)][::-1]
 
@@ -253,6 +296,16 @@ class ReviewQueries:
         statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(_newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]
+
+    def newer_submission(self, verdict_seq: int) -> NewerSubmission | None:
+        """The newest job of a verdict's video; None when that verdict is what it came to."""
+        of = select(jobs.c.state, jobs.c.verdict_seq).join(
+            verdicts, (verdicts.c.tenant == jobs.c.tenant) & (verdicts.c.video_id == jobs.c.video_id)
+        )
+        newest = of.where(verdicts.c.seq == verdict_seq).order_by(jobs.c.created_at.desc(), jobs.c.ledger_id.desc()).limit(1)
+        with reading(self._engine) as connection:
+            row = connection.execute(newest).first()
+        return NewerSubmission(*row) if row is not None and row.verdict_seq != verdict_seq else None
 
     def find_videos(self, text: str, *, limit: int = 50) -> list[FoundVideo]:
         """Videos behind a video ID, a job ID, or a SHA-256 of the content or its first 8 and more digits.

@@ -11,7 +11,7 @@ from .schema import metadata, verdicts
 OPEN: Final = "OPEN"
 DECIDED: Final = "DECIDED"
 REPLACED: Final = "REPLACED"
-"""A newer verdict of the same video took this item's place before anybody decided."""
+"""A newer verdict of the same video took this item's place while it waited."""
 
 _Seconds = Float(53)
 _RowId = BigInteger().with_variant(Integer, "sqlite")

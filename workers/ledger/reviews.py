@@ -8,57 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, Engine, insert, update
 
 from ..errors import ReviewConflictError, UnknownReviewError
 from .engine import writing
-from .records import VerdictRecord
-from .review_queries import ReviewItem, ReviewQueries, entries_of, item_of
-from .review_schema import DECIDED, OPEN, REPLACED, is_open, login_links, review_items, review_log
+from .review_queries import ReviewItem, ReviewQueries, entries_of, has_newer_item, item_of
+from .review_schema import DECIDED, REPLACED, login_links, review_items
 from .schema import db_now
-from .standing import DECISIONS, Standing, standing_of, undoable
-from .submissions import insert_or_ignore
+from .standing import DECISIONS, SAMPLING, undoable
+from .succession import log_step, needs_people, open_review, restand
 
-_PEOPLE_LOOK_AT: Final = frozenset({"suspicious", "manipulated", "inconclusive"})
-_NOTHING_TO_SEE: Final = frozenset({"NO_FACE"})
-"""Reason codes with which nobody needs to look: only faces are judged, and there is none."""
 _NOTE_CHARACTERS: Final = 4000
-
-
-def needs_people(word: str, reason_codes: list[str]) -> bool:
-    """Whether a verdict goes to the review queue."""
-    return word in _PEOPLE_LOOK_AT and not _NOTHING_TO_SEE.intersection(reason_codes)
-
-
-def open_review(
-    connection: Connection, *, verdict_seq: int, ledger_id: str, video_id: str, verdict: VerdictRecord, tenant: str = ""
-) -> bool:
-    """Put a new verdict before people when it needs them, in the transaction that writes it.
-
-    An undecided item of an older verdict of the same video is replaced: nobody decides on a superseded verdict.
-    """
-    older = update(review_items).where(review_items.c.video_id == video_id, review_items.c.tenant == tenant, is_open)
-    connection.execute(older.where(review_items.c.verdict_seq < verdict_seq).values(state=REPLACED))
-    reasons = list(verdict.body.get("reason_codes") or [])
-    if not needs_people(verdict.verdict, reasons):
-        return False
-    title = (verdict.body.get("attributes") or {}).get("title")
-    row = {
-        "verdict_seq": verdict_seq,
-        "tenant": tenant,
-        "ledger_id": ledger_id,
-        "video_id": video_id,
-        "word": verdict.verdict,
-        "p_fake": verdict.p_fake,
-        "reasons": ",".join(reasons)[:200],
-        "title": title[:200] if isinstance(title, str) else None,
-        "state": OPEN,
-        "reading": "first",
-    }
-    connection.execute(insert_or_ignore(connection, review_items).values(opened_at=db_now()), row)
-    return True
 
 
 class Reviews(ReviewQueries):
@@ -78,7 +40,7 @@ class Reviews(ReviewQueries):
             held = update(review_items).where(review_items.c.verdict_seq == verdict_seq)
             connection.execute(held.values(claimed_by=actor, claimed_until=db_now() + seconds))
             if item.claimed_by != actor:
-                _log(connection, item, actor=actor, kind="claimed")
+                log_step(connection, item, actor=actor, kind="claimed")
             return _require(item_of(connection, verdict_seq))
 
     def review_release(self, verdict_seq: int, *, actor: str, kind: str = "released") -> None:
@@ -86,7 +48,7 @@ class Reviews(ReviewQueries):
         with writing(self._engine) as connection:
             mine = update(review_items).where(review_items.c.verdict_seq == verdict_seq, review_items.c.claimed_by == actor)
             if connection.execute(mine.values(claimed_by=None, claimed_until=None)).rowcount:
-                _log(connection, _require(item_of(connection, verdict_seq)), actor=actor, kind=kind)
+                log_step(connection, _require(item_of(connection, verdict_seq)), actor=actor, kind=kind)
 
     def review_decide(
         self,
@@ -115,25 +77,25 @@ class Reviews(ReviewQueries):
         assert decision in DECISIONS, decision
         with writing(self._engine) as connection:
             item = _require_open(connection, verdict_seq, actor=actor)
-            _log(connection, item, actor=actor, kind="decided", decision=decision, reason=_trimmed(reason), note=_trimmed(note))
+            log_step(connection, item, actor=actor, kind="decided", decision=decision, reason=_trimmed(reason), note=_trimmed(note))
             if item.reading == "first" and decision in ("clean", "fake") and _is_drawn(verdict_seq, second_share):
-                _log(connection, item, actor="sampling", kind="second_asked")
-            return _restand(connection, item)
+                log_step(connection, item, actor=SAMPLING, kind="second_asked")
+            return restand(connection, item)
 
     def review_undo(self, verdict_seq: int, *, actor: str, hold_seconds: float) -> ReviewItem:
         """Take one's own newest decision back and hold the item again.
 
         Raises:
-            ReviewConflictError: it is not theirs, or somebody acted since.
+            ReviewConflictError: it is not theirs, somebody acted since, or a newer verdict took the item's place.
             UnknownReviewError: there is no such item.
         """
         with writing(self._engine) as connection:
-            item = _require(item_of(connection, verdict_seq, lock=True))
+            item = _require_newest(connection, verdict_seq)
             entry = undoable(entries_of(connection, verdict_seq), actor)
             if entry is None or item.claimed_by not in (None, actor):
                 raise ReviewConflictError(f"there is no decision of {actor} on {item.video_id} to take back: somebody acted on it since")
-            _log(connection, item, actor=actor, kind="undone", undoes=entry.seq)
-            _restand(connection, item)
+            log_step(connection, item, actor=actor, kind="undone", undoes=entry.seq)
+            restand(connection, item)
             held = update(review_items).where(review_items.c.verdict_seq == verdict_seq)
             connection.execute(held.values(claimed_by=actor, claimed_until=db_now() + hold_seconds))
             return _require(item_of(connection, verdict_seq))
@@ -142,22 +104,24 @@ class Reviews(ReviewQueries):
         """Write a note on an item. Raises `UnknownReviewError`."""
         with writing(self._engine) as connection:
             item = _require(item_of(connection, verdict_seq))
-            _log(connection, item, actor=actor, kind="noted", note=_trimmed(note))
+            log_step(connection, item, actor=actor, kind="noted", note=_trimmed(note))
 
     def review_reopen(self, verdict_seq: int, *, actor: str, kind: str, note: str | None = None) -> ReviewItem:
         """Ask for a second reader (`second_asked`) or another look after an appeal (`appealed`) at a decided item.
 
         Raises:
-            ReviewConflictError: it waits for a decision already.
+            ReviewConflictError: it waits for a decision already, or a newer verdict took the item's place.
             UnknownReviewError: there is no such item.
         """
         assert kind in ("second_asked", "appealed"), kind
         with writing(self._engine) as connection:
-            item = _require(item_of(connection, verdict_seq, lock=True))
+            item = _require_newest(connection, verdict_seq)
             if item.state != DECIDED:
                 raise ReviewConflictError(f"{item.video_id} waits for a decision already: decide it first")
-            _log(connection, item, actor=actor, kind=kind, note=_trimmed(note))
-            return _restand(connection, item)
+            log_step(connection, item, actor=actor, kind=kind, note=_trimmed(note))
+            # it waits from now on, however long ago the verdict was made
+            connection.execute(update(review_items).where(review_items.c.verdict_seq == verdict_seq).values(opened_at=db_now()))
+            return restand(connection, item)
 
     def make_login(self, reviewer: str, *, seconds: float) -> str:
         """Make a one-time login token for one reviewer; only its hash is stored."""
@@ -196,6 +160,14 @@ def _require(item: ReviewItem | None) -> ReviewItem:
     return item
 
 
+def _require_newest(connection: Connection, verdict_seq: int) -> ReviewItem:
+    """The item, locked, unless a newer one of the same video took its place: decided or not, people act on that one."""
+    item = _require(item_of(connection, verdict_seq, lock=True))
+    if item.state == REPLACED or has_newer_item(connection, verdict_seq):
+        raise ReviewConflictError(f"{item.video_id} has a newer verdict: open that one")
+    return item
+
+
 def _require_open(connection: Connection, verdict_seq: int, *, actor: str) -> ReviewItem:
     item = _require(item_of(connection, verdict_seq, lock=True))
     if item.state == REPLACED:
@@ -207,30 +179,6 @@ def _require_open(connection: Connection, verdict_seq: int, *, actor: str) -> Re
     if item.claimed_by not in (None, actor):
         raise ReviewConflictError(f"{item.claimed_by} is looking at {item.video_id} just now: take another one, or wait until it is free")
     return item
-
-
-def _log(connection: Connection, item: ReviewItem, *, actor: str, kind: str, **facts: Any) -> None:
-    row = {"verdict_seq": item.verdict_seq, "video_id": item.video_id, "actor": actor, "kind": kind, "reading": item.reading, **facts}
-    connection.execute(insert(review_log).values(at=db_now(), **row))
-
-
-def _restand(connection: Connection, item: ReviewItem) -> ReviewItem:
-    """Bring the item's row to what its log says, and let it go."""
-    standing: Standing = standing_of(entries_of(connection, item.verdict_seq))
-    row = update(review_items).where(review_items.c.verdict_seq == item.verdict_seq)
-    connection.execute(
-        row.values(
-            state=OPEN if standing.is_open else DECIDED,
-            reading=standing.reading,
-            readers="|" + "".join(f"{name}|" for name in standing.readers),
-            decision=standing.decision,
-            decided_by=standing.decided_by,
-            decided_at=standing.decided_at,
-            claimed_by=None,
-            claimed_until=None,
-        )
-    )
-    return _require(item_of(connection, item.verdict_seq))
 
 
 __all__ = ["Reviews", "needs_people", "open_review"]

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, exists, func, select, update
+from sqlalchemy import Connection, Engine, delete, exists, func, select, update
 
 from .engine import reading, writing
+from .explanations import explanations
 from .leases import deliver_to
 from .records import VerdictRecord, VerdictRow
-from .review_schema import review_items
-from .reviews import open_review
+from .review_schema import DECIDED, OPEN, review_items
 from .schema import db_now, events, jobs, verdicts
 from .submissions import insert_or_ignore, record_events
+from .succession import keep_decision, open_review
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ class Revisions:
     def revise(self, old: ArchivedVerdict, *, verdict: VerdictRecord, urls: list[str]) -> bool:
         """Write a revision of `old`; its body must say `revision` and `supersedes`.
 
-        Receivers are told when the word changes, and people are asked again when it does or when nobody had decided yet.
+        Receivers are told when the word changes, and people are asked again when it does or when nobody had decided yet. A decision on
+        a word that stays is kept: it stands for the revision too.
 
         Returns:
             False when nothing was written: this judgement was on record already, or `old` is no longer the video's newest verdict (the
@@ -122,13 +124,17 @@ class Revisions:
             # all jobs that point at it: the same bytes submitted again share one verdict
             mine = [jobs.c.tenant == old.tenant, jobs.c.video_id == old.video_id]
             connection.execute(update(jobs).where(*mine, jobs.c.verdict_seq == old.seq).values(verdict_seq=seq))
+            # an explanation is a job's, and says what the set before saw
+            revised = select(jobs.c.ledger_id).where(*mine, jobs.c.verdict_seq == seq)
+            connection.execute(delete(explanations).where(explanations.c.ledger_id.in_(revised)))
             flips = verdict.verdict != old.verdict
-            undecided = connection.scalar(
-                select(review_items.c.verdict_seq).where(review_items.c.verdict_seq == old.seq, review_items.c.state == "OPEN")
-            )
-            if flips or undecided is not None:
-                opened = {"ledger_id": old.ledger_id, "video_id": old.video_id, "tenant": old.tenant}
+            opened = {"ledger_id": old.ledger_id, "video_id": old.video_id, "tenant": old.tenant}
+            item = select(review_items.c.state).where(review_items.c.verdict_seq == old.seq)
+            state = connection.scalar(item.with_for_update())
+            if flips or state == OPEN:
                 open_review(connection, verdict_seq=seq, verdict=verdict, **opened)
+            elif state == DECIDED:
+                keep_decision(connection, old.seq, verdict_seq=seq, verdict=verdict, **opened)
             if flips:
                 deliver_to(connection, ledger_id=old.ledger_id, kind="verdict.revised", urls=urls, body_text=text, mark=f"#{seq}")
             record_events(connection, [{"ledger_id": old.ledger_id, "kind": "revised", "detail": str(seq)}])

@@ -3,7 +3,8 @@
     first --decided--> done            first --unsure--> second          done --second asked--> second
     second --agrees, or settles an unsure--> done    second --differs--> settle --> done    done --appealed--> appeal --> done
 
-Nobody reads one item twice; undoing takes one's own newest decision back.
+Nobody reads one item twice; undoing takes one's own newest decision back. Where a newer verdict of the same bytes takes an item's place,
+what holds of its log is written again for the next item as `carried`: it stands there too, and nobody counts it twice.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from typing import Final, Literal
 Decision = Literal["clean", "fake", "unsure", "closed"]
 Reading = Literal["first", "second", "settle", "appeal"]
 DECISIONS: Final[tuple[Decision, ...]] = ("clean", "fake", "unsure", "closed")
+SAMPLING: Final = "sampling"
+"""Who asks for the second readings that are drawn by chance."""
+_ASKED: Final[dict[str, Reading]] = {"second_asked": "second", "appealed": "appeal"}
+"""What asks for another reader, and for which reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +33,7 @@ class LogEntry:
     video_id: str
     actor: str
     kind: str
-    """decided, undone, second_asked, appealed, noted, skipped, claimed, released, replaced."""
+    """decided, undone, second_asked, appealed, noted, skipped, claimed, released, replaced, carried."""
     reading: str | None = None
     decision: str | None = None
     reason: str | None = None
@@ -57,29 +62,42 @@ class Standing:
 
 def standing_of(entries: Sequence[LogEntry]) -> Standing:
     """Replay the log of one item, oldest entry first."""
-    undone = {entry.undoes for entry in entries if entry.kind == "undone"}
     standing = Standing()
-    for entry in entries:
-        if entry.seq in undone:
-            continue
-        if entry.kind == "decided":
+    for entry in _in_force(entries):
+        # a carried entry says what was decided, or else which reading was asked for
+        if entry.kind == "decided" or (entry.kind == "carried" and entry.decision is not None):
             standing = _decided(standing, entry)
-        elif entry.kind == "second_asked" and not standing.is_open and standing.reading == "first":
+            continue
+        asked = entry.reading if entry.kind == "carried" else _ASKED.get(entry.kind)
+        if asked == "second" and not standing.is_open and standing.reading == "first":
             standing = replace(standing, is_open=True, reading="second")
-        elif entry.kind == "appealed" and not standing.is_open:
+        elif asked == "appeal" and not standing.is_open:
             standing = replace(standing, is_open=True, reading="appeal")
     return standing
 
 
+def carried(entries: Sequence[LogEntry]) -> list[LogEntry]:
+    """What of an item's log holds for the next verdict of the same bytes: replayed alone, it stands where the item stood."""
+    return [
+        replace(entry, kind="carried", reading=_ASKED.get(entry.kind, entry.reading))
+        for entry in _in_force(entries)
+        if entry.kind in ("decided", "carried", *_ASKED)
+    ]
+
+
 def undoable(entries: Sequence[LogEntry], actor: str) -> LogEntry | None:
-    """The decision that this person may take back: the newest one in force, when it is theirs and nobody has appealed since."""
-    undone = {entry.undoes for entry in entries if entry.kind == "undone"}
-    for entry in reversed(entries):
-        if entry.kind == "appealed":
+    """The decision that this person may take back: the newest one in force, when it is theirs and nobody else asked for another look since."""
+    for entry in reversed(_in_force(entries)):
+        if entry.kind == "appealed" or (entry.kind == "second_asked" and entry.actor not in (SAMPLING, actor)):
             return None
-        if entry.kind == "decided" and entry.seq not in undone:
-            return entry if entry.actor == actor else None
+        if entry.kind in ("decided", "carried"):
+            return entry if entry.kind == "decided" and entry.actor == actor else None
     return None
+
+
+def _in_force(entries: Sequence[LogEntry]) -> list[LogEntry]:
+    undone = {entry.undoes for entry in entries if entry.kind == "undone"}
+    return [entry for entry in entries if entry.seq not in undone]
 
 
 def _decided(standing: Standing, entry: LogEntry) -> Standing:

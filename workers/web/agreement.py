@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ledger import LogEntry
+from ..ledger.standing import SAMPLING
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,11 @@ class Pair:
     video_id: str
     first: LogEntry
     second: LogEntry
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether both gave a label."""
+        return "unsure" not in (self.first.decision, self.second.decision)
 
     @property
     def agrees(self) -> bool:
@@ -34,7 +40,7 @@ class Reader:
     num_fake: int
     num_unsure: int
     num_read_twice: int
-    """Videos that a second person read as well."""
+    """Drawn videos that a second person read as well, where both gave a label."""
     num_agreed: int
 
 
@@ -43,7 +49,10 @@ class Agreement:
     """Everything the page shows."""
 
     num_pairs: int
+    """Videos that were drawn for a second reading, and that both readers gave a label."""
     num_agreed: int
+    num_unsure: int
+    """Videos read twice of which a reader was unsure: no label, so neither agreement nor difference."""
     kappa: float | None
     """1: always agree; 0: no more than by chance; None: too little to say."""
     differing: tuple[Pair, ...]
@@ -52,15 +61,22 @@ class Agreement:
 
 
 def agreement_of(entries: Sequence[LogEntry]) -> Agreement:
-    """Compute agreement from decisions and undos, oldest first. `closed` is no label and is left out."""
+    """Compute agreement from decisions, undos and requests for second readers, oldest first. `closed` is no label and is left out.
+
+    Only second readings that were drawn by chance say how far readers agree: those that somebody asked for, or that an unsure reader
+    brought about, are of the hard videos.
+    """
     undone = {entry.undoes for entry in entries if entry.kind == "undone"}
     decided = [e for e in entries if e.kind == "decided" and e.seq not in undone and e.decision != "closed"]
-    pairs = _pairs(decided)
+    drawn = {entry.verdict_seq for entry in entries if entry.kind == "second_asked" and entry.actor == SAMPLING}
+    read_twice = _pairs(decided)
+    pairs = [pair for pair in read_twice if pair.is_labelled and pair.verdict_seq in drawn]
     return Agreement(
         num_pairs=len(pairs),
         num_agreed=sum(pair.agrees for pair in pairs),
+        num_unsure=sum(not pair.is_labelled for pair in read_twice),
         kappa=kappa([(pair.first.decision or "", pair.second.decision or "") for pair in pairs]),
-        differing=tuple(pair for pair in reversed(pairs) if not pair.agrees),
+        differing=tuple(pair for pair in reversed(read_twice) if pair.is_labelled and not pair.agrees),
         readers=_readers(decided, pairs, undone=Counter(e.actor for e in entries if e.kind == "undone")),
     )
 

@@ -21,7 +21,7 @@ import structlog
 from ..errors import FetchTooLargeError, MediaChangedError, MediaGoneError, SourceNotAllowedError, WorkerError
 from ..settings import Settings
 from ..sources import ConfiguredSources
-from .media import ELSEWHERE, GONE, Media, Remote
+from .media import CHANGED, ELSEWHERE, GONE, Media, Remote
 
 log = structlog.get_logger(__name__)
 _KEEP_SECONDS: Final = 900.0
@@ -35,7 +35,6 @@ AWAY: Final = (
     "The store of the video does not answer just now. Load the page again in a moment. The verdict and what it rests on are shown."
 )
 BUSY: Final = "Too many videos are being fetched just now. Load the page again in a moment."
-CHANGED: Final = "The file in the store is not the one that was judged any more. The verdict and what it rests on stay."
 TOO_LARGE: Final = "The video is too large to be fetched for this page. The verdict and what it rests on are shown."
 _REASONS: Final[dict[type[WorkerError], str]] = {
     FetchTooLargeError: TOO_LARGE,

@@ -23,6 +23,7 @@ _CHUNK: Final = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _TYPES: Final = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm", ".mkv": "video/x-matroska"}
 GONE: Final = "The video is no longer there. The verdict and what it rests on stay."
+CHANGED: Final = "The file in the store is not the one that was judged any more. The verdict and what it rests on stay."
 ELSEWHERE: Final = "The video lies in another store, which this page does not reach. The verdict and what it rests on are shown."
 
 

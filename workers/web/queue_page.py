@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, FastAPI, Form, Query, Request, Response
 
-from ..errors import ReviewConflictError
+from ..errors import ReviewConflictError, UnknownReviewError
 from .fields import RowNumber
 from .pages import render
 from .session import Session
@@ -31,6 +31,7 @@ def add_queue(app: FastAPI, desk: Desk) -> None:
         who: Who = "all",
         after: Annotated[RowNumber, Query()] = 0,
         closed: Annotated[int, Query(ge=0)] = 0,
+        left: Annotated[int, Query(ge=0)] = 0,
         done: Annotated[RowNumber, Query()] = 0,
     ) -> Response:
         items = desk.ledger.review_queue(
@@ -57,6 +58,7 @@ def add_queue(app: FastAPI, desk: Desk) -> None:
             who=who,
             after=after,
             num_closed=closed,
+            num_left=left,
             done=desk.ledger.review_item(done) if done else None,
             num_open=sum(counts.values()),
             per_word={name: sum(n for (w, _), n in counts.items() if w == name) for name in ("manipulated", "suspicious", "inconclusive")},
@@ -69,14 +71,22 @@ def add_queue(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/close")
     def close_many(session: Annotated[Session, writer], seq: Annotated[list[RowNumber] | None, Form()] = None) -> Response:
-        num_closed = 0
-        for verdict_seq in (seq or [])[:_MAX_BULK]:
-            try:
-                desk.ledger.review_decide(verdict_seq, actor=session.reviewer, decision="closed")
-                num_closed += 1
-            except ReviewConflictError:
-                continue  # somebody was quicker: theirs counts
-        return go(f"/?closed={num_closed}")
+        chosen = (seq or [])[:_MAX_BULK]
+        num_closed = sum(_close(desk, verdict_seq, session) for verdict_seq in chosen)
+        num_left = len(chosen) - num_closed
+        return go(f"/?closed={num_closed}" + (f"&left={num_left}" if num_left else ""))
+
+
+def _close(desk: Desk, verdict_seq: int, session: Session) -> bool:
+    """Close one video without a label; False when it is left as it is, which keeps none of the others open."""
+    item = desk.ledger.review_item(verdict_seq)
+    if item is None or item.reading != "first":  # a decision is in force: closed in passing, its label would be gone
+        return False
+    try:
+        desk.ledger.review_decide(verdict_seq, actor=session.reviewer, decision="closed")
+    except (ReviewConflictError, UnknownReviewError):
+        return False  # somebody was quicker: theirs counts
+    return True
 
 
 def next_path(desk: Desk, session: Session, *, after: int, done: int | None = None) -> str:

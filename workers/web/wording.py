@@ -31,6 +31,8 @@ KINDS: Final = {
     "skipped": "skipped it",
     "second_asked": "asked for a second reader",
     "appealed": "appealed",
+    "replaced": "put a newer verdict in its place",
+    "carried": "said of an earlier verdict",
 }
 REASON_TAGS: Final = (
     ("mouth", "mouth or teeth do not follow the speech"),

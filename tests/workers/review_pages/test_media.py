@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from api_caller import make_caller
 from review_reader import Person, put, sign_in
+from workers.web import video_page
+from workers.web.digests import Digests
 from workers.web.media import wanted_range
 from workers.web.pages import STATIC
 
@@ -54,9 +57,14 @@ def test_vendored_files_are_the_released_ones_with_their_licences():
 # --- of one video ---
 
 
+def put_judged(ledger, folder: Path, content: bytes) -> int:
+    """A video that lies where it lay when it was judged."""
+    (folder / "vid_1.mp4").write_bytes(content)
+    return put(ledger, content_sha256=hashlib.sha256(content).hexdigest())
+
+
 def test_the_video_is_served_in_ranges_and_only_from_its_folder(ana, ledger, tmp_path):
-    (tmp_path / "vid_1.mp4").write_bytes(bytes(range(256)) * 40)
-    put(ledger)
+    put_judged(ledger, tmp_path, bytes(range(256)) * 40)
     whole = ana.get("/videos/vid_1/media")
     assert (whole.status_code, len(whole.content), whole.headers["content-type"]) == (200, 10_240, "video/mp4")
     part = ana.get("/videos/vid_1/media", headers={"range": "bytes=256-260"})
@@ -67,6 +75,41 @@ def test_the_video_is_served_in_ranges_and_only_from_its_folder(ana, ledger, tmp
     (tmp_path / "vid_1.mp4").unlink()
     assert ana.get("/videos/vid_1/media").status_code == 404
     assert "no longer there" in ana.get("/videos/vid_1").text
+
+
+def test_a_file_that_is_not_the_one_that_was_judged_is_not_shown(ana, ledger, tmp_path, monkeypatch):
+    put_judged(ledger, tmp_path, b"first upload")
+    assert ana.get("/videos/vid_1/media").content == b"first upload"
+    (tmp_path / "vid_1.mp4").write_bytes(b"other upload")  # as long, in the same place
+    assert "not the one that was judged" in ana.get("/videos/vid_1").text
+    answer = ana.get("/videos/vid_1/media")
+    assert (answer.status_code, "not the one that was judged" in answer.text) == (404, True)
+
+    monkeypatch.setattr(video_page, "_PAGE_READS_BYTES", 3)
+    (tmp_path / "vid_1.mp4").write_bytes(b"third upload")
+    assert "<video" in ana.get("/videos/vid_1").text, "the page of a long video does not wait for its hash"
+    assert ana.get("/videos/vid_1/media").status_code == 404
+    assert "<video" not in ana.get("/videos/vid_1").text, "known by now"
+
+
+def test_a_file_is_hashed_once_until_it_is_written_to(tmp_path):
+    path, digests = tmp_path / "a", Digests()
+    path.write_bytes(b"one")
+    with path.open("rb") as file:
+        assert digests.of(file.fileno(), at_most_bytes=2) is None
+        assert digests.of(file.fileno()) == hashlib.sha256(b"one").hexdigest()
+        assert digests.of(file.fileno(), at_most_bytes=2) == hashlib.sha256(b"one").hexdigest()
+        path.write_bytes(b"two!")
+        assert digests.of(file.fileno()) == hashlib.sha256(b"two!").hexdigest()
+
+
+def test_a_file_that_cannot_be_read_is_asked_again(tmp_path):
+    digests = Digests()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(2):
+        with pytest.raises(OSError, match="directory"):
+            digests.of(folder)
+    os.close(folder)
 
 
 @pytest.mark.parametrize("source", ["s3://bucket/key.mp4", "https://host/clip.mp4", "file:///etc/passwd", "/etc/passwd"])
