@@ -18,13 +18,19 @@ LIMITS = (
 )
 
 
-def add_evaluation(root: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows that concern a bundle into its card; nothing that changes a score is touched."""
+def add_evaluation(root: Path, rows: Sequence[Mapping[str, Any]], *, beside: Sequence[str] = ()) -> None:
+    """Write the rows that concern a bundle into its card; nothing that changes a score is touched.
+
+    Args:
+        root: folder of the bundle.
+        rows: of the report.
+        beside: names of the other bundles that the rows are about.
+    """
     path = root / "bundle.json"
     document = json.loads(path.read_text())
-    others = tuple(f"{name}: " for name in (folder.name for folder in root.parent.iterdir() if folder.is_dir()) if name != document["name"])
+    others = tuple(f"AUC: {name}: " for name in beside)
     metrics = document.setdefault("metrics", {})  # an imported checkpoint has none
-    metrics["evaluation"] = [dict(row) for row in rows if not any(other in str(row["what"]) for other in others)]
+    metrics["evaluation"] = [dict(row) for row in rows if not str(row["what"]).startswith(others)]
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 

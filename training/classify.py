@@ -54,7 +54,7 @@ def classify(context: Context) -> Outcome:
     if s.svm:
         artefacts += with_svm(context, net, data, net_options, metrics)
     else:
-        artefacts.append(export_net(context, net, s, s.net, net_options, data.train_reals, metrics, temperature))
+        artefacts.append(export_net(context, net, s, s.net, net_options, data, metrics, temperature))
     return Outcome(metrics, artefacts=artefacts)
 
 
@@ -121,7 +121,7 @@ def with_svm(context: Context, net: nn.Module, data: StudyData, net_options: dic
     whole = EmbeddingSvm(**options)
     whole.backbone.load_state_dict(net.state_dict())
     whole.head.load_state_dict(head.state_dict())
-    return [*drawn, export_net(context, whole, s, "embedding_svm", options, data.train_reals, metrics, 1.0)]
+    return [*drawn, export_net(context, whole, s, "embedding_svm", options, data, metrics, 1.0)]
 
 
 def logits_of(net: nn.Module, images: Tensor | Iterable[Tensor]) -> NDArray[np.float64]:
@@ -139,7 +139,7 @@ def export_net(
     s: ClassifySettings,
     name: str,
     net_options: dict[str, Any],
-    train: FacePack,
+    data: StudyData,
     metrics: dict[str, Any],
     temperature: float,
 ) -> str:
@@ -159,7 +159,7 @@ def export_net(
         net_options=net_options,
         crop=CropSpec(size_px=s.size_px, margin=s.margin, mean=(0.0,) * 3 if unit else (0.5,) * 3, std=(1.0,) * 3 if unit else (0.5,) * 3),
         temperature=temperature,
-        card=card(recipe="classify", settings=asdict(s), train=train, families=[s.fakes], metrics=metrics, seed=s.seed),
+        card=card(recipe="classify", settings=asdict(s), train=data.train_reals, families=data.families, metrics=metrics, seed=s.seed),
         half=not s.svm,  # a polynomial of rounded support vectors would be another function
     )
     return "bundle"

@@ -251,7 +251,7 @@ def evaluate(
     from .bundle_card import add_evaluation
     from .evaluate import Row, beside_rows, evaluate_stills, evaluate_videos, left_out_rows, write_report
     from .evaluation_plots import draw_report, draw_scored
-    from .index_faces import read_faces
+    from .index_faces import both_labels_in_test, read_faces
     from .video_scores import load_scores
 
     loaded = load_bundle_set(DEFAULT_SET if default or bundle_set is None else bundle_set)
@@ -261,7 +261,8 @@ def evaluate(
     lines = _checked([*loaded.bundles, *others], folds, unseen=unseen) if videos is not None else None
     if faces is not None:
         pack = read_faces(faces, keep=lambda row: row.split == "test")
-        rows += evaluate_stills(pack, loaded, [load_detector(bundle) for bundle in loaded.bundles if not is_track_bundle(bundle)])
+        of_crops = [load_detector(bundle) for bundle in loaded.bundles if not is_track_bundle(bundle)]
+        rows += evaluate_stills(pack, loaded, of_crops, sources=both_labels_in_test(faces, hand_made=True))
     if videos is not None:
         scored = _scores(scores, videos, loaded.bundles, folds, faces, others=others)
         rows += evaluate_videos(scored, loaded.calibration)
@@ -274,7 +275,9 @@ def evaluate(
     write_report(rows, out, bundle_set=loaded, material=material, videos=scored, track_lines=lines)
     if into_cards:
         for bundle in loaded.bundles:
-            add_evaluation(bundle.root, json.loads(out.read_text())["rows"])
+            add_evaluation(
+                bundle.root, json.loads(out.read_text())["rows"], beside=[other.name for other in loaded.bundles if other != bundle]
+            )
     table = Table("what", "value", "unit", "goal", "pass", "note")
     for row in rows:
         reached = "" if row.passed is None else "yes" if row.passed else "no"
@@ -312,15 +315,17 @@ def plots(
 def card(
     report: Annotated[Path, typer.Option(help="Report of `evaluate`.")] = Path("reports/evaluation.json"),
     bundle_set: Annotated[Path | None, typer.Option("--set-file", help="Bundle set; the shipped one by default.")] = None,
-    out: Annotated[Path, typer.Option(help="Card to write.")] = Path("detect_core/bundles/CARD.md"),
+    out: Annotated[Path | None, typer.Option(help="Card to write; CARD.md beside the set by default.")] = None,
 ) -> None:
     """Write the card of a bundle set from its evaluation report."""
     from detect_core.calibration import DEFAULT_SET, load_bundle_set
 
     from .set_card import write_card
 
-    write_card(load_bundle_set(bundle_set or DEFAULT_SET), report, out)
-    console.print(f"{out} written")
+    path = bundle_set or DEFAULT_SET
+    target = out or path.parent / "CARD.md"
+    write_card(load_bundle_set(path), report, target)
+    console.print(f"{target} written")
 
 
 def _checked(bundles: Sequence[Bundle], folds: Path | None, *, unseen: bool) -> TrackLines:

@@ -21,13 +21,11 @@ from .errors import ConfigError
 from .face_pack import FacePack
 from .held_out import simulators_for
 from .limits import FLAGGED, decision_of, first_look
-from .metrics import auc, bootstrap_auc, expected_calibration_error, fpr_upper_bound, label_weights, tpr_at_fpr
+from .metrics import auc, bootstrap_auc, expected_calibration_error, fpr_upper_bound, interval_said, label_weights, tpr_at_fpr
 from .scorers import TrackLines
 from .simulators.classical_swap import ClassicalSwap
 from .still_scores import Measured, by_source, on_pairs
 from .video_scores import DISTORTED, UNDISTORTED, Role, VideoLogits
-
-STILL_SOURCES = ("ciplab", "web140k", "ffhq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +40,12 @@ class Row:
     note: str = ""
 
 
-def evaluate_stills(pack: FacePack, bundle_set: BundleSet, detectors: Sequence[Detector]) -> list[Row]:
-    """Frame-level rows."""
+def evaluate_stills(pack: FacePack, bundle_set: BundleSet, detectors: Sequence[Detector], *, sources: Sequence[str]) -> list[Row]:
+    """Frame-level rows: labelled fakes of each source against its reals, and simulated fakes against their originals."""
     named = {detector.bundle.name: detector for detector in detectors}
     reals = pack.where(split="test", label=0)
     reals = reals.take([i for i, row in enumerate(reals.rows) if row.source != "lfw_grey"])
-    measured = by_source(pack, named, STILL_SOURCES) + on_pairs(reals, simulators_for(bundle_set.bundles), named)
+    measured = by_source(pack, named, sources) + on_pairs(reals, simulators_for(bundle_set.bundles), named)
     return [_auc_row(m) for m in measured]
 
 
@@ -286,7 +284,7 @@ def _video_auc(what: str, pairs: Sequence[tuple[VideoLogits, float]]) -> Row | N
     low, high = bootstrap_auc(scores, labels, [v.group for v, _ in pairs], rounds=500)
     value = auc(scores, labels)
     note = (
-        f"95 % interval {low:.2f}-{high:.2f} by person; {sum(labels)} fakes, {len(labels) - sum(labels)} reals; "
+        f"{interval_said(low, high)} by person; {sum(labels)} fakes, {len(labels) - sum(labels)} reals; "
         f"TPR at 5 % FPR {tpr_at_fpr(scores, labels, 0.05):.2f}"
     )
     return Row(f"AUC: {what} (video level)", round(value, 4), "AUC", None, None, note)
@@ -294,7 +292,7 @@ def _video_auc(what: str, pairs: Sequence[tuple[VideoLogits, float]]) -> Row | N
 
 def _auc_row(measured: Measured) -> Row:
     low, high = measured.interval
-    note = f"95 % interval {low:.2f}-{high:.2f}; {measured.num_fake} fakes, {measured.num_real} reals"
+    note = f"{interval_said(low, high)}; {measured.num_fake} fakes, {measured.num_real} reals"
     return Row(f"AUC: {measured.what}", round(measured.auc, 4), "AUC", None, None, note)
 
 

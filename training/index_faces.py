@@ -17,6 +17,8 @@ from .face_pack import FacePack, FaceRow, build_pack, cut_square
 from .pictures import UNREADABLE, read_picture
 
 _POINTS: Final = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+HAND_MADE: Final = frozenset({"ciplab"})
+"""Sources whose fakes no net made."""
 _NEEDED: Final = ("file", "source", "label", "generator", "group", "split", "face_px_original", "x1", "y1", "x2", "y2")
 
 
@@ -27,7 +29,10 @@ def read_faces(root: Path | str, *, keep: Callable[[FaceRow], bool] = lambda _ro
         DataError: the index or an image is missing or unreadable; the message names the file.
         LeakError: a group stands in two splits.
     """
-    root = Path(root)
+    return read_rows(Path(root), _records(Path(root)), origin=Path(root) / "index.csv", keep=keep)
+
+
+def _records(root: Path) -> list[dict[str, str]]:
     index = root / "index.csv"
     if not index.is_file():
         raise DataError(f"tried to read face crops from {root}: no index.csv there; give the folder that holds it")
@@ -36,7 +41,24 @@ def read_faces(root: Path | str, *, keep: Callable[[FaceRow], bool] = lambda _ro
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or [])]
         if missing:
             raise DataError(f"{index}: columns {', '.join(missing)} are missing; build the index again")
-        return read_rows(root, list(reader), origin=index, keep=keep)
+        return list(reader)
+
+
+def both_labels_in_test(root: Path | str, *, hand_made: bool = False) -> tuple[str, ...]:
+    """Sources of an indexed folder with real and fake test faces: fakes are compared with reals of their own kind alone.
+
+    Args:
+        root: the folder.
+        hand_made: also those whose fakes no net made.
+
+    Raises:
+        DataError: the index is missing or malformed.
+    """
+    labels: dict[str, set[str]] = {}
+    for record in _records(Path(root)):
+        if record["split"] == "test" and (hand_made or record["source"] not in HAND_MADE):
+            labels.setdefault(record["source"], set()).add(record["label"])
+    return tuple(sorted(source for source, found in labels.items() if {"real", "fake"} <= found))
 
 
 def read_rows(

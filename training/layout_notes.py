@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .layouts import FOLDER_PERSON, IMAGE_SUFFIXES, VIDEO_SUFFIXES, Item, Layout
+from .layouts import FOLDER_PERSON, IMAGE_SUFFIXES, VIDEO_SUFFIXES, Item, Layout, walked
 
 _TEXTS: Final = frozenset({".json", ".csv", ".tsv", ".txt", ".md"})
 """Lists and notes beside the data: nobody expects to see them counted."""
@@ -45,7 +45,7 @@ def _on_people(items: Sequence[Item]) -> list[str]:
 def _on_unread(root: Path, layout: Layout, items: Sequence[Item]) -> list[str]:
     read = {item.file for item in items}
     outside, unknown = Counter[str](), Counter[str]()
-    for path in sorted(root.rglob("*")):
+    for path in walked(root):
         inner = path.relative_to(root)
         if inner.as_posix() in read or path.name.startswith(".") or not path.is_file():
             continue

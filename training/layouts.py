@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,9 +201,30 @@ _READERS: Final[dict[Layout, Callable[[Path], Iterator[Item]]]] = {
 }
 
 
+def walked(root: Path) -> list[Path]:
+    """Every file below a folder, sorted, also in folders that are links (data sets are often gathered from several disks).
+
+    A link that leads nowhere is among them: whoever reads it says so. A folder that is met again on its own way down is not entered.
+
+    Raises:
+        DataError: a name is no text in the file system's encoding, so no table could hold it.
+    """
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        above = {Path(folder).resolve(), *Path(folder).resolve().parents}
+        folders[:] = [name for name in folders if Path(folder, name).resolve() not in above]
+        found += [Path(folder, name) for name in files]
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as err:
+            raise DataError(f"{str(path)!a}: its name is not valid UTF-8; rename the file") from err
+    return sorted(found)
+
+
 def _media(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
-        yield from (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and p.is_file())
+        yield from (path for path in walked(folder) if path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
 
 
 def _metadata_files(root: Path) -> list[Path]:

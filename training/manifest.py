@@ -145,6 +145,8 @@ def summary_path(manifest: Path) -> Path:
 def _look(base: Path, item: Item, options: BuildOptions, detector: FaceDetector | None, say: Callable[[str], None]) -> dict[str, Any] | str:
     """Box, points and hashes of a file, or why it cannot be used."""
     path = base / item.file
+    if not path.is_file():
+        return "a link that leads nowhere"
     found: dict[str, Any] = {"sha256": _file_hash(path), "phash": "", "face_px_original": 0}
     if item.kind == "video":
         if detector is None:

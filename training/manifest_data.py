@@ -13,6 +13,7 @@ from .corner_mark import covered
 from .errors import DataError
 from .face_pack import FacePack, concatenate
 from .index_faces import read_rows
+from .layouts import walked
 from .manifest import BuildOptions, build_manifest, read_summary
 from .material import Material, _load_pack, _save_pack, check_splits, load_material
 from .split_videos import VideoRow
@@ -51,12 +52,18 @@ def manifest_of(data: Path, cache: Path, say: Say) -> Path:
         return data
     if not data.is_dir():
         raise DataError(f"tried to read {data}: no such file or folder; give a manifest or the folder of a data set")
-    listing = "\n".join(f"{p.relative_to(data)} {p.stat().st_size}" for p in sorted(data.rglob("*")) if p.is_file())
+    listing = "\n".join(_named(data, path) for path in walked(data) if path.is_file())
     out = cache / f"manifest-{hashlib.sha256(f'{_SPLITTING} {data.resolve()} {listing}'.encode()).hexdigest()[:16]}.csv"
     if not out.is_file():
         summary = build_manifest(data, out, options=BuildOptions(), detector=new_detector(), say=say)
         say(f"{summary['rows']} rows: {summary['counts']}; manifest {out}")
     return out
+
+
+def _named(data: Path, path: Path) -> str:
+    """What tells a changed file: of labels and splits the content, for real and fake are written with as many letters."""
+    what = hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix.lower() == ".json" else path.stat().st_size
+    return f"{path.relative_to(data)} {what}"
 
 
 def read_manifest(
@@ -71,7 +78,7 @@ def read_manifest(
     root = Path(summary["root"])
     if not root.is_dir():
         raise DataError(f"{manifest}: its files lay in {root}, which is not there; mount it again or build the manifest anew")
-    cached = cache_dir / f"manifest-{summary['sha256'][:16]}-{summary['num_frames']}.safetensors" if cache_dir is not None else None
+    cached = cache_dir / f"manifest-{summary['sha256'][:16]}-{summary['num_frames']}-2.safetensors" if cache_dir is not None else None
     with manifest.open(newline="") as handle:
         records = list(csv.DictReader(handle))
     stills, videos = ([r for r in records if (r["kind"] == "video") is wanted] for wanted in (False, True))

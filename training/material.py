@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from .video_faces import read_videos
 
 AUXILIARY_SOURCES = frozenset({"lfw_grey"})
 """Greyscale photos would teach "grey = real"."""
-_CODE_VERSION = "4"
+_CODE_VERSION = "5"
 """Part of the cache key: raise it when cutting changes."""
 
 
@@ -140,7 +141,7 @@ def _cache_key(root: Path, rows: Sequence[VideoRow]) -> str:
 
 
 def _save_pack(pack: FacePack, path: Path) -> None:
-    columns = "\n".join("\t".join(str(v) for v in astuple(row)) for row in pack.rows)
+    columns = "\n".join(json.dumps(astuple(row)) for row in pack.rows)
     temporary = path.with_suffix(".tmp")  # a kill must not leave half a cache
     save_file({"images": pack.images, "landmarks": pack.landmarks.contiguous()}, temporary, metadata={"rows": columns})
     temporary.replace(path)
@@ -152,8 +153,5 @@ def _load_pack(path: Path) -> FacePack:
     tensors = load_file(path)
     with safe_open(path, framework="pt") as handle:
         lines = (handle.metadata() or {})["rows"].split("\n")
-    rows = []
-    for line in lines:
-        file, source, label, generator, group, split, kind, face_px = line.split("\t")
-        rows.append(FaceRow(file, source, int(label), generator, group, split, kind, float(face_px)))
-    return FacePack(tensors["images"], tensors["landmarks"].to(torch.float32), tuple(rows))
+    rows = tuple(FaceRow(*json.loads(line)) for line in lines)
+    return FacePack(tensors["images"], tensors["landmarks"].to(torch.float32), rows)

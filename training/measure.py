@@ -150,8 +150,8 @@ def _row(scored: Scored, what: str, rounds: int) -> dict[str, Any]:
         "num_fake": fakes,
         "num_real": len(scored.labels) - fakes,
         **measured(scored.logits, scored.labels, prefix=""),
-        "auc_low": round(low, 4),
-        "auc_high": round(high, 4),
+        "auc_low": None if math.isnan(low) else round(low, 4),
+        "auc_high": None if math.isnan(high) else round(high, 4),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -106,10 +107,13 @@ def bootstrap_auc(
 ) -> tuple[float, float]:
     """Percentile interval of the AUC when whole groups (identities) are drawn with replacement.
 
-    Rounds that drew only one class are drawn again, as often as needed.
+    Rounds that drew only one class are drawn again, as often as needed. Where each class is one group every round would be the same
+    draw: then nothing is known, and both ends are NaN.
     """
     s, y = _checked(scores, labels)
     names, member = np.unique(np.asarray(groups), return_inverse=True)
+    if all(len(np.unique(member[y == label])) == 1 for label in (0, 1)):
+        return math.nan, math.nan
     members = [np.flatnonzero(member == g) for g in range(len(names))]
     rng = np.random.default_rng(seed)
     values: list[float] = []
@@ -119,6 +123,11 @@ def bootstrap_auc(
             values.append(auc(s[rows], y[rows]))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def interval_said(low: float, high: float) -> str:
+    """An interval of `bootstrap_auc` in words."""
+    return "no interval, there is one group in each class," if math.isnan(low) else f"95 % interval {low:.2f}-{high:.2f}"
 
 
 def fpr_upper_bound(num_false: int, num_real: int) -> float:

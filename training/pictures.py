@@ -19,5 +19,8 @@ def read_picture(path: Path) -> NDArray[np.uint8] | None:
     if not data:
         return None
     # From memory: of a torn JPEG file `imread` gives what is there and fills the rest with grey, and says nothing.
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:  # more pixels than it takes on
+        return None
     return None if image is None else np.asarray(image, np.uint8)

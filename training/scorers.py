@@ -17,6 +17,7 @@ from detect_core.detectors.temporal import TemporalDetector
 from detect_core.structs import FaceBox
 
 from .errors import ConfigError, DataError
+from .face_pack import PACK_MARGIN
 
 TrackLines = Literal["cross_fitted", "unseen", "no_track_detector"]
 """How videos were judged over time: by fold lines that did not learn from them, by a detector that whoever measured says never
@@ -30,25 +31,28 @@ class Scorers:
     crop: tuple[Detector, ...]
     track: tuple[TemporalDetector, ...] = ()
     folds: Mapping[str, TemporalDetector] = field(default_factory=dict)
-    """Video file -> the line that saw neither its person nor its generator, in place of `track`."""
+    """Video file -> the line that saw neither its person nor its generator, in place of `track`; a video that is not named is not judged."""
 
     def specs(self) -> dict[str, CropSpec]:
         """Crops that every detector wants, by its name."""
         bundles = [*(detector.bundle for detector in self.crop), *(detector.bundle for detector in self.track)]
         return {bundle.name: bundle.crop for bundle in bundles}
 
-    def logits(self, images: Mapping[str, Sequence[NDArray[np.uint8]]], boxes: Sequence[FaceBox], *, file: str) -> dict[str, list[float]]:
+    def logits(
+        self, images: Mapping[str, Sequence[NDArray[np.uint8]]], boxes: Sequence[FaceBox], *, file: str | None
+    ) -> dict[str, list[float]]:
         """Logits of one track, per detector one per crop; a detector that needs a longer track is left out.
 
         Args:
             images: the crops in time order, by detector.
             boxes: their boxes.
-            file: the video that they come from.
+            file: the video that they come from; None where no line can have learned from it.
         """
         out = {d.bundle.name: [float(v) for v in d.logits(images[d.bundle.name])] for d in self.crop}
         for detector in self.track:
             points = [box.landmarks_in_crop(detector.bundle.crop.margin) for box in boxes]
-            values = self.folds.get(file, detector).track_logits(images[detector.bundle.name], points)
+            line = self.folds.get(file) if self.folds and file is not None else detector
+            values = line.track_logits(images[detector.bundle.name], points) if line is not None else None
             if values is not None:
                 out[detector.bundle.name] = [float(v) for v in values]
         return out
@@ -86,8 +90,15 @@ def load_scorers(bundles: Sequence[Bundle], *, folds_root: Path | None = None) -
         folds_root: run folder of the `temporal` recipe, to judge every video by a line that did not learn from it.
 
     Raises:
+        ConfigError: a bundle looks further around the face than the material is cut.
         DataError: the run folder does not hold folds of a bundle.
     """
+    for bundle in bundles:
+        if bundle.crop.margin > PACK_MARGIN:
+            raise ConfigError(
+                f"tried to score with {bundle.name}, which wants crops of margin {bundle.crop.margin:g}; material is cut to {PACK_MARGIN:g}, "
+                "beyond that there is nothing to show it; train it with a smaller margin"
+            )
     crop = tuple(load_detector(bundle) for bundle in bundles if not is_track_bundle(bundle))
     track = tuple(load_track_detector(bundle) for bundle in bundles if is_track_bundle(bundle))
     if folds_root is None or not track:

@@ -63,7 +63,8 @@ def read_video_manifest(root: Path | str) -> tuple[VideoRow, ...]:
             if record["label"] not in ("real", "fake"):
                 raise DataError(f"{manifest}: label of {record['file']} is {record['label']!r}, expected real or fake")
             label = int(record["label"] == "fake")
-            group = person(record["source"], record["identity"])
+            # a clip of nobody in particular is tied to nobody else's
+            group = person(record["source"], record["identity"]) if record["identity"].strip() else record["file"]
             rows.append(VideoRow(record["file"], label, record["source"], record["generator"] if label else "", group))
     if not rows:
         raise DataError(f"{manifest}: names no video; add a row for each, or give another folder")

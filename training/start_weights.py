@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from detect_core.bundle import load_bundle, load_net
+from detect_core.nets import build_net
 
 from .errors import ConfigError
 from .import_checkpoint import read_tensors
 
 TRUNKS: Final = {"efficientnet_lite0": ("early.", "late.")}
 """Nets whose trunk can start from published weights, with the names of its parts."""
+
+
+def new_net(name: str, options: str, init: str, terms: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The net that settings describe, and its keyword arguments.
+
+    Args:
+        name: of the net.
+        options: JSON of its keyword arguments.
+        init: see `started`.
+        terms: see `started`.
+
+    Raises:
+        ConfigError: the options are no JSON object or fit no such net, or what it is to start from is another net.
+        CheckpointError: a checkpoint cannot be read as tensors alone.
+    """
+    try:
+        made = json.loads(options)
+        net = build_net(name, **made)
+    except (TypeError, ValueError) as err:
+        raise ConfigError(f"tried to build {name} with net_options={options}: {err}; give a JSON object of its keyword arguments") from err
+    return started(net, init, name, terms=terms), made
 
 
 def started(net: nn.Module, init: str, name: str, *, terms: str = "") -> nn.Module:
@@ -53,7 +76,12 @@ def continued(net: nn.Module, bundle: Path, name: str) -> nn.Module:
     loaded = load_bundle(bundle)
     if loaded.net != name:
         raise ConfigError(f"tried to continue from {bundle}: it holds {loaded.net}, wanted {name}; give a bundle of the same net")
-    net.load_state_dict(load_net(loaded).state_dict())
+    try:
+        net.load_state_dict(load_net(loaded).state_dict())
+    except RuntimeError as err:
+        raise ConfigError(
+            f"tried to continue from {bundle}: its {name} has other options ({dict(loaded.net_options)}); give the same"
+        ) from err
     return net.requires_grad_(True)
 
 

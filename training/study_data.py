@@ -16,8 +16,8 @@ from detect_core.nets.autogan import Upsampler
 
 from .augment import AugmentConfig, augment_pairs, degrade_as_ffpp
 from .device import Placed
-from .errors import DataError
-from .face_pack import FacePack, FaceRow
+from .errors import ConfigError, DataError
+from .face_pack import PACK_MARGIN, FacePack, FaceRow
 from .geometry import chance, random_views, view
 from .loop import Batch
 from .measure import Origin
@@ -74,6 +74,10 @@ class ClassifySettings:
     degrade: Literal["", "ffpp"] = field(default="", metadata=ADDED_LATER)
     """`ffpp`: mirror, Gaussian blur and JPEG of usual FaceForensics++ training in place of our augmentation."""
 
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.margin <= PACK_MARGIN:
+            raise ConfigError(f"a margin of {self.margin:g} was asked for, faces are cut to {PACK_MARGIN:g}; give 1 to {PACK_MARGIN:g}")
+
 
 class StudyData:
     """Balanced batches and evaluation images of one run.
@@ -87,7 +91,13 @@ class StudyData:
         self._front = Placed(front) if front is not None else None
         self.sha256 = pack_hash(pack)
         if settings.fakes == "dataset":
-            sources = settings.sources or sources_with_both(pack)
+            both = sources_with_both(pack)
+            sources = settings.sources or both
+            if (lone := sorted(set(sources) - set(both))) and set(sources) & set(both):
+                raise ConfigError(
+                    f"tried to learn from {', '.join(lone)}, which have no real and fake faces to train on: beside sources that have both they "
+                    f"would never be drawn; with both there are {', '.join(both) or 'none'} (--set sources=...)"
+                )
             pack = pack.take([i for i, row in enumerate(pack.rows) if row.source in sources])
         self._real = {split: pack.where(split=split, label=0) for split in SPLITS}
         self._fake = {split: pack.where(split=split, label=1) for split in SPLITS}
@@ -103,6 +113,13 @@ class StudyData:
     def train_reals(self) -> FacePack:
         """What autoencoders may learn from."""
         return self._real["train"]
+
+    @property
+    def families(self) -> list[str]:
+        """What the training fakes are, for the card."""
+        if self._s.fakes == "reconstruction":
+            return [f"AutoGAN reconstruction ({self._s.upsampler})"]
+        return sorted({row.generator or f"{row.source} (generator not named)" for row in self._fake["train"].rows})
 
     def batch(self, generator: Generator) -> Batch:
         """Half fakes, half reals, fakes first; our augmentation is the same for the i-th of both halves, `degrade` draws each alone."""

@@ -127,7 +127,12 @@ def score_video(root: Path, row: VideoRow, *, scorers: Scorers, face_detector: F
 
 
 def score_track(
-    scorers: Scorers, images: Mapping[str, Sequence[NDArray[np.uint8]]], boxes: Sequence[FaceBox], weights: Sequence[float], *, file: str
+    scorers: Scorers,
+    images: Mapping[str, Sequence[NDArray[np.uint8]]],
+    boxes: Sequence[FaceBox],
+    weights: Sequence[float],
+    *,
+    file: str | None,
 ) -> TrackLogits:
     """Everything that is known about one track.
 
@@ -136,7 +141,7 @@ def score_track(
         images: its crops in time order, by detector.
         boxes: their boxes.
         weights: their quality weights.
-        file: the video that they come from.
+        file: the video that they come from; None for pictures of no video.
     """
     step = max(1, round(len(boxes) / FIRST_LOOK))
     few = slice(step // 2, None, step)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from detect_core.bundle import CropSpec, save_bundle
-from detect_core.nets import build_net
 
 from ..augment import AugmentConfig
 from ..autogan_bank import default_bank, train_bank
@@ -22,7 +20,7 @@ from ..recipe import Context, Outcome, Recipe
 from ..run_key import ADDED_LATER, named_run
 from ..simulators.base import Simulator
 from ..simulators.blends import CrossBlend, DecoderBlend, MouthResynthesis, SelfBlend, WarpBlend
-from ..start_weights import named, started, terms_of
+from ..start_weights import named, new_net, terms_of
 
 NET = "blend_resnet"
 MARGIN = 1.3
@@ -73,11 +71,11 @@ def run(context: Context) -> Outcome:
     """Train the decoder bank, then the net stage by stage, and export a bundle."""
     s: Settings = context.settings
     train, valid = context.material.reals("train"), context.material.reals("valid")
+    new_net(s.net, s.net_options, s.init, s.init_terms)  # what is wrong with it shows before the bank has been trained for an hour
     bank: list[nn.Module] = list(train_bank(train, default_bank(s.bank_steps), context.run_dir / "bank", on_log=context.on_log))
     families = simulators(bank)
     torch.manual_seed(s.seed)
-    net_options = json.loads(s.net_options)
-    net = started(build_net(s.net, **net_options), s.init, s.net, terms=s.init_terms)
+    net, net_options = new_net(s.net, s.net_options, s.init, s.init_terms)
     validation: dict[str, float] = {}
     for stage, (size_px, steps, rate) in enumerate(zip(s.sizes_px, s.steps, s.learning_rates, strict=True)):
         config = PairConfig(size_px=size_px, work_px=size_px * 9 // 8 // 16 * 16)

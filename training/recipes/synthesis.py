@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import nn
 
 from detect_core.bundle import CropSpec, save_bundle
-from detect_core.nets import build_net
 
 from ..augment import AugmentConfig
 from ..autogan_bank import default_bank, train_bank
 from ..bundle_card import card
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..face_pack import FacePack
+from ..index_faces import HAND_MADE
 from ..labelled import LabelledSource, MixConfig
 from ..loop import LoopConfig, step_generator, train_supervised
 from ..material import AUXILIARY_SOURCES
@@ -23,11 +22,9 @@ from ..metrics import auc
 from ..recipe import Context, Outcome, Recipe
 from ..run_key import ADDED_LATER, named_run
 from ..simulators.blends import DecoderBlend
-from ..start_weights import named, started, terms_of
+from ..start_weights import named, new_net, terms_of
 
 MARGIN = 1.3
-HAND_MADE = frozenset({"ciplab"})
-"""Sources whose fakes are composites of photographs: nothing in them was generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +61,13 @@ def run(context: Context) -> Outcome:
     s: Settings = context.settings
     train, valid = labelled_faces(context.material.faces, "train", s.hold_out), labelled_faces(context.material.faces, "valid", s.hold_out)
     reals = context.material.reals("train")
+    new_net(s.net, s.net_options, s.init, s.init_terms)  # what is wrong with it shows before the bank has been trained for an hour
     bank: list[nn.Module] = list(train_bank(reals, default_bank(s.bank_steps), context.run_dir / "bank", on_log=context.on_log))
     simulator = DecoderBlend(bank, whole_share=0.8)
     config = MixConfig(size_px=s.size_px, work_px=s.size_px * 9 // 8 // 8 * 8, labelled_share=s.labelled_share)
     augment = AugmentConfig(codec=s.codec, severity=s.severity)
     torch.manual_seed(s.seed)
-    net_options = json.loads(s.net_options)
-    net = started(build_net(s.net, **net_options), s.init, s.net, terms=s.init_terms)
+    net, net_options = new_net(s.net, s.net_options, s.init, s.init_terms)
     source = LabelledSource(train, simulator, config=config, augment=augment)
     check = GeneratedValidation(LabelledSource(valid, simulator, config=config, augment=augment), batches=s.validation_batches)
     net_out, result = train_supervised(
@@ -114,8 +111,17 @@ def labelled_faces(faces: FacePack, split: str, hold_out: tuple[str, ...]) -> Fa
     """Reals of a split and its generated stills, without held-out sources.
 
     Fakes of videos are never taken: few people stand in them, and a net would learn their faces.
+
+    Raises:
+        ConfigError: a source to hold out has no fake.
+        DataError: nothing is left in the split.
     """
     rows = faces.rows
+    if unknown := sorted(set(hold_out) - {row.source for row in rows if row.label}):
+        raise ConfigError(
+            f"tried to hold out the fakes of {', '.join(unknown)}, got no fake of that source; the sources with fakes are "
+            f"{', '.join(sorted({row.source for row in rows if row.label})) or 'none'} (--set hold_out=...)"
+        )
     chosen = [
         i
         for i, row in enumerate(rows)
