@@ -25,7 +25,8 @@ from .signatures import secret_bytes, verify
 Word = Literal["authentic", "suspicious", "manipulated", "inconclusive"]
 State = Literal["queued", "processing", "complete", "failed"]
 _TRIES: Final = 4
-_LONGEST_PAUSE_SECONDS: Final = 30.0
+_LONGEST_PAUSE_SECONDS: Final = 75.0
+"""A full minute of the rate limit is waited out; what is back tomorrow only, as a quota, is told at once."""
 _WAIT_SECONDS: Final = (0.5, 10.0)
 """First and longest pause between two looks at a video that is not finished."""
 
@@ -35,7 +36,9 @@ class ApiError(WorkerError):
 
     code = "API_REFUSED"
 
-    def __init__(self, message: str, *, api_code: str, status: int | None = None, may_retry: bool = False) -> None:
+    def __init__(
+        self, message: str, *, api_code: str, status: int | None = None, may_retry: bool = False, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.api_code = api_code
         """The code that the API gave, or `UNREACHABLE`, `TIMEOUT`, `UNKNOWN_SCHEMA`."""
@@ -43,6 +46,8 @@ class ApiError(WorkerError):
         """HTTP status; None when there was no answer."""
         self.may_retry = may_retry
         """Whether the same request may succeed later."""
+        self.retry_after_seconds = retry_after_seconds
+        """When, if the service said so."""
 
 
 class ForgedWebhookError(WorkerError):
@@ -293,28 +298,24 @@ class VeriframeClient:
                 error = ApiError(
                     f"no answer from {self._http.base_url.host} ({type(err).__name__})", api_code="UNREACHABLE", may_retry=True
                 )
-                pause = 2.0 ** (attempt - 1)
             else:
                 if response.is_success:
                     return dict(response.json())
                 error = _refusal(response)
-                pause = _pause(response, attempt)
                 if response.status_code not in (429, 502, 503, 504):
                     raise error
-            if attempt == _TRIES:
+            pause = 2.0 ** (attempt - 1) if error.retry_after_seconds is None else error.retry_after_seconds
+            if attempt == _TRIES or pause > _LONGEST_PAUSE_SECONDS:
                 raise error
-            self._sleep(min(pause, _LONGEST_PAUSE_SECONDS))
+            self._sleep(pause)
         raise AssertionError("the last try returns or raises")
 
 
 def _refusal(response: httpx.Response) -> ApiError:
+    told = response.headers.get("retry-after", "")
+    facts: dict[str, Any] = {"status": response.status_code, "retry_after_seconds": float(told) if told.isdecimal() else None}
     try:
         body = response.json()
-        return ApiError(body["message"], api_code=body["code"], status=response.status_code, may_retry=bool(body["retryable"]))
+        return ApiError(body["message"], api_code=body["code"], may_retry=bool(body["retryable"]), **facts)
     except (ValueError, KeyError, TypeError):
-        return ApiError(f"the API answered {response.status_code}", api_code="HTTP_ERROR", status=response.status_code)
-
-
-def _pause(response: httpx.Response, attempt: int) -> float:
-    told = response.headers.get("retry-after", "")
-    return float(told) if told.isdigit() else 2.0 ** (attempt - 1)
+        return ApiError(f"the API answered {response.status_code}", api_code="HTTP_ERROR", **facts)

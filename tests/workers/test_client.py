@@ -117,6 +117,15 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names():
     assert len(transport.requests) == 4
 
 
+def test_a_quota_that_is_back_tomorrow_is_told_at_once():
+    used_up = httpx.Response(429, headers={"retry-after": "40000"}, json={"code": "QUOTA_EXHAUSTED", "message": "no", "retryable": True})
+    client, transport, pauses = scripted(used_up, used_up)
+    with pytest.raises(ApiError) as caught:
+        client.submit("v")
+    assert (caught.value.api_code, caught.value.may_retry, caught.value.retry_after_seconds) == ("QUOTA_EXHAUSTED", True, 40_000.0)
+    assert (len(transport.requests), pauses) == (1, [])
+
+
 def test_a_service_that_stays_away_is_an_error_with_its_last_words():
     client, _, pauses = scripted(*[httpx.ReadTimeout("slow")] * 4)
     with pytest.raises(ApiError) as caught:

@@ -167,6 +167,39 @@ def test_a_minute_has_so_many_requests_and_slides(ledger):
     assert take_all(counted, "acme", 15) == 10
 
 
+def test_who_asks_a_little_too_often_is_served_at_the_limit(ledger):
+    clock = Clock()
+    counted = limiter(ledger, clock, requests_per_minute=60)
+    served = []
+    for minute in range(5):
+        served.append(0)
+        for i in range(66):
+            clock.now = 60_000.0 + 60 * minute + i * 60 / 66
+            served[minute] += take_all(counted, "acme", 1)
+    assert all(55 <= num <= 60 for num in served), served
+
+
+@pytest.mark.parametrize(("limit", "first", "second"), [(60, 100, 100), (60, 40, 30), (10, 10, 1), (1, 1, 1), (7, 3, 9)])
+@pytest.mark.parametrize("into_seconds", [0.0, 12.3, 30.0, 59.9])
+def test_retry_after_is_the_first_second_that_has_room(ledger, limit, first, second, into_seconds):
+    clock = Clock()
+    counted = limiter(ledger, clock, requests_per_minute=limit)
+    clock.now += into_seconds
+    take_all(counted, "acme", first)
+    clock.now += 60
+    take_all(counted, "acme", second)
+    take_all(counted, "acme", limit)  # until it is full
+    with pytest.raises(RateLimitedError) as refused:
+        counted.take("acme")
+    told = refused.value.retry_after_seconds
+    if told > 1:
+        clock.now += told - 1
+        assert take_all(counted, "acme", 1) == 0
+        clock.now -= told - 1
+    clock.now += told
+    assert take_all(counted, "acme", 1) == 1
+
+
 def test_a_broker_that_is_away_does_not_close_the_door(ledger, redis_down):
     counted = limiter(ledger, Clock(), client=redis_down, requests_per_minute=4)
     assert take_all(counted, "acme", 9) == 4
