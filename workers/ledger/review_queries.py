@@ -29,6 +29,7 @@ class ReviewItem:
     verdict_seq: int
     ledger_id: str
     video_id: str
+    tenant: str
     word: str
     p_fake: float | None
     reasons: tuple[str, ...]
@@ -87,7 +88,7 @@ class FoundVideo:
     """The verdict to show; 0: the newest of the house's video, or its job."""
 
 
-def _newest_first() -> ColumnElement[int]:
+def newest_first() -> ColumnElement[int]:
     """An order that no index gives: SQLite would walk every verdict backwards, where the few of one video are found by their name."""
     return (verdicts.c.seq + 0).desc()
 
@@ -103,6 +104,7 @@ def read_item(row: Any) -> ReviewItem:
         verdict_seq=row.verdict_seq,
         ledger_id=row.ledger_id,
         video_id=row.video_id,
+        tenant=row.tenant,
         word=row.word,
         p_fake=row.p_fake,
         reasons=tuple(row.reasons.split(",")) if row.reasons else (),
@@ -228,9 +230,9 @@ class ReviewQueries:
     def verdict_of(self, video_id: str, *, verdict_seq: int | None = None) -> VerdictRow | None:
         """One verdict of a video: the one named, else the newest."""
         wanted = select(verdicts.c.seq, verdicts.c.body).where(verdicts.c.video_id == video_id)
-        newest = wanted.where(verdicts.c.tenant == "").order_by(_newest_first()).limit(1)
+        newest = wanted.where(verdicts.c.tenant == "").order_by(newest_first()).limit(1)
         waiting = select(review_items.c.verdict_seq).where(review_items.c.video_id == video_id)
-        elsewhere = wanted.where(verdicts.c.seq.in_(waiting)).order_by(_newest_first()).limit(1)  # a tenant's: found by its item
+        elsewhere = wanted.where(verdicts.c.seq.in_(waiting)).order_by(newest_first()).limit(1)  # a tenant's: found by its item
         with reading(self._engine) as connection:
             if verdict_seq is not None:
                 row = connection.execute(wanted.where(verdicts.c.seq == verdict_seq)).first()
@@ -250,7 +252,7 @@ class ReviewQueries:
         shown = select(verdicts.c.tenant).where(verdicts.c.seq == verdict_seq).scalar_subquery()
         # named first: the list's index has all these columns, and SQLite would rather walk it than look a few rows up
         named = select(verdicts.c.seq).where(verdicts.c.tenant == func.coalesce(shown, ""), verdicts.c.video_id == video_id)
-        statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(_newest_first()).limit(limit)
+        statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]
 

@@ -61,9 +61,9 @@ def add_case_file(app: FastAPI, desk: Desk) -> None:
     @app.get("/videos/{video_id}/case.zip")
     def case_file(video_id: VideoId, _session: Annotated[Session, reader], seq: Revision = 0) -> Response:
         job_id = _job_of(desk, video_id, seq)
-        job = desk.ledger.job(job_id)
+        job = desk.ledger.outcome(job_id)
         if job is None:
-            raise UnknownVideoError("the job of this verdict is past its retention: its case file can no longer be made")
+            raise UnknownVideoError("this verdict is on record no more: it was forgotten meanwhile")
         shown = stored_pictures(desk.ledger, job_id)
         headers = {"Content-Disposition": f'attachment; filename="{video_id}-case.zip"', "Cache-Control": "private, no-store"}
         return Response(case_zip(read_case(desk.ledger, job), pictures=shown), media_type="application/zip", headers=headers)
