@@ -56,7 +56,9 @@ def _media(settings: Settings, ledger: Ledger, job: JobRow, *, file: Path | None
         settings = settings.model_copy(update={"media_roots": (file.absolute().parent,)})
     named = ledger.media_of(job.ledger_id)
     source = str(file.absolute()) if file is not None else named[1] if named else None
-    fetched = ConfiguredSources(settings).fetch(job.video_id, source=source, content_sha256=recorded, cancel=threading.Event())
+    tenant = job.tenant if file is None else ""  # the file that an operator names lies anywhere
+    sources = ConfiguredSources(settings)
+    fetched = sources.fetch(job.video_id, source=source, content_sha256=recorded, cancel=threading.Event(), tenant=tenant)
     try:
         yield fetched
     finally:

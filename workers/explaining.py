@@ -207,7 +207,9 @@ class Explaining:
         verdict = VerdictBody.model_validate(job.body)
         named = self._ledger.media_of(ledger_id)  # a verdict that outlived its job: by the media template
         source = named[1] if named is not None else None
-        fetched = self._sources.fetch(job.video_id, source=source, content_sha256=verdict.content_sha256, cancel=threading.Event())
+        fetched = self._sources.fetch(
+            job.video_id, source=source, content_sha256=verdict.content_sha256, cancel=threading.Event(), tenant=job.tenant
+        )
         try:
             return explain_video(fetched.file, verdict, bundle_set=self._loaded(), device="cpu")
         finally:

@@ -221,11 +221,12 @@ class ReviewQueries:
         with reading(self._engine) as connection:
             return [_entry(row) for row in connection.execute(statement)][::-1]
 
-    def media_of(self, ledger_id: str) -> tuple[str, str | None] | None:
-        """Video ID and source of a job; None when its row was retired."""
+    def media_of(self, ledger_id: str) -> tuple[str, str | None, str] | None:
+        """Video ID, source and tenant of a job; None when its row was retired."""
+        named = select(jobs.c.video_id, jobs.c.source, jobs.c.tenant).where(jobs.c.ledger_id == ledger_id)
         with reading(self._engine) as connection:
-            row = connection.execute(select(jobs.c.video_id, jobs.c.source).where(jobs.c.ledger_id == ledger_id)).first()
-        return (row.video_id, row.source) if row is not None else None
+            row = connection.execute(named).first()
+        return (row.video_id, row.source, row.tenant) if row is not None else None
 
     def verdict_of(self, video_id: str, *, verdict_seq: int | None = None) -> VerdictRow | None:
         """One verdict of a video: the one named, else the newest."""

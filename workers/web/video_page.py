@@ -111,5 +111,5 @@ def _media(desk: Desk, outcome: VerdictBody) -> Media | Remote | str:
     known = desk.ledger.media_of(outcome.job_id) if outcome.job_id else None
     if known is None:
         return GONE
-    video_id, source = known
-    return open_media(desk.settings, video_id=video_id, source=source)
+    video_id, source, tenant = known
+    return open_media(desk.settings, video_id=video_id, source=source, tenant=tenant)
