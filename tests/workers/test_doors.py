@@ -230,7 +230,7 @@ def test_too_many_requests_are_429_with_retry_after(ledger):
     answers = [api.get("/v1/videos/x", headers={"x-api-key": "read-secret"}) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [404, 404, 404, 429, 429]
     assert_typed(answers[-1], 429, "RATE_LIMITED")
-    assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 80  # of three in one minute one has room 20 s into the next
     assert answers[-1].json()["retryable"] is True
     assert_typed(api.get("/v1/videos/x"), 401, "UNAUTHENTICATED")  # strangers use up nobody's share
 
@@ -283,6 +283,7 @@ def test_the_command_makes_lists_and_revokes(tmp_path, monkeypatch):
     assert api.post("/v1/videos", json={"video_id": "v"}, headers={"authorization": f"Bearer {key}"}).status_code == 202
     assert runner.invoke(cli, ["keys", "limit", "--tenant", "acme", "--videos-per-day", "1"]).exit_code == 0
     assert ledger.limits_of("acme") == TenantLimits(None, 1)
+    assert runner.invoke(cli, ["keys", "limit", "--tenant", "no such tenant!", "--videos-per-day", "1"]).exit_code == 2
     assert runner.invoke(cli, ["keys", "revoke", row["key_id"]]).exit_code == 0
     assert_typed(api.get("/v1/videos/v", headers={"x-api-key": key}), 401, "UNAUTHENTICATED")
     actions = [json.loads(line)["action"] for line in runner.invoke(cli, ["audit"]).stdout.splitlines()]
