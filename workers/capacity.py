@@ -125,7 +125,7 @@ def read_mix(path: Path) -> list[Upload]:
         CapacityError: it is missing, empty, or a cell is no number.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins it with a mark
             rows = list(csv.DictReader(file))
         return [
             Upload(float(row["share"]), float(row["duration_seconds"]), int(row["height"]), float(row["num_faces"])) for row in rows

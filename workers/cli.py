@@ -231,6 +231,7 @@ def submit(
 def verdict(
     video_id: Annotated[str, typer.Argument(help="Video ID", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="The verdict/1 object")] = False,
+    tenant: Annotated[str, typer.Option(help="Whose video; empty: the house's own")] = "",
 ) -> None:
     """Show the newest outcome of one video."""
     from .ledger import Ledger
@@ -240,10 +241,12 @@ def verdict(
 
     settings = _settings("verdict", log_level="error")
     ledger = Ledger.open(settings.resolved_ledger_url, create=False)
-    job = ledger.latest_job(video_id)
+    job = ledger.latest_outcome(video_id, tenant=tenant)
     ledger.close()
     if job is None:
-        raise UnknownVideoError(f"no video {video_id!r:.80} was submitted here: check the ID or `veriframe submit` it")
+        raise UnknownVideoError(
+            f"no video {video_id!r:.80} is on record here: check the ID, and --tenant if it is a tenant's, or `veriframe submit` it"
+        )
     body = job_body(job)
     if as_json:
         sys.stdout.write(json.dumps(body) + "\n")

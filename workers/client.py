@@ -9,8 +9,10 @@ print(outcome.verdict, outcome.p_fake, outcome.sentence)
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -25,7 +27,8 @@ from .signatures import secret_bytes, verify
 Word = Literal["authentic", "suspicious", "manipulated", "inconclusive"]
 State = Literal["queued", "processing", "complete", "failed"]
 _TRIES: Final = 4
-_LONGEST_PAUSE_SECONDS: Final = 30.0
+_LONGEST_PAUSE_SECONDS: Final = 75.0
+"""A full minute of the rate limit is waited out; what is back tomorrow only, as a quota, is told at once."""
 _WAIT_SECONDS: Final = (0.5, 10.0)
 """First and longest pause between two looks at a video that is not finished."""
 
@@ -35,7 +38,9 @@ class ApiError(WorkerError):
 
     code = "API_REFUSED"
 
-    def __init__(self, message: str, *, api_code: str, status: int | None = None, may_retry: bool = False) -> None:
+    def __init__(
+        self, message: str, *, api_code: str, status: int | None = None, may_retry: bool = False, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message)
         self.api_code = api_code
         """The code that the API gave, or `UNREACHABLE`, `TIMEOUT`, `UNKNOWN_SCHEMA`."""
@@ -43,6 +48,8 @@ class ApiError(WorkerError):
         """HTTP status; None when there was no answer."""
         self.may_retry = may_retry
         """Whether the same request may succeed later."""
+        self.retry_after_seconds = retry_after_seconds
+        """When, if the service said so."""
 
 
 class ForgedWebhookError(WorkerError):
@@ -94,7 +101,7 @@ class Outcome:
         Raises:
             ApiError: it is none.
         """
-        try:
+        with _reading("verdict/1 object"):
             if body["schema"] != "verdict/1":
                 raise ApiError(f"expected schema 'verdict/1', got {body['schema']!r:.40}; update the client", api_code="UNKNOWN_SCHEMA")
             error, score = body.get("error") or {}, body.get("score") or {}
@@ -111,8 +118,19 @@ class Outcome:
                 revision=body.get("revision", 1),
                 body=body,
             )
-        except (KeyError, TypeError, AttributeError) as err:
-            raise ApiError(f"the answer is no verdict/1 object ({type(err).__name__}: {err})", api_code="UNKNOWN_SCHEMA") from err
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Turn what goes wrong while an answer is read into one typed error.
+
+    Raises:
+        ApiError: it is no such thing, so the address is another service's, or of a build that this client does not know.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise ApiError(f"the answer is no {what} ({type(err).__name__}: {err})", api_code="UNKNOWN_SCHEMA") from err
 
 
 def read_webhook(
@@ -134,8 +152,8 @@ def read_webhook(
     keys = [secret_bytes(each) for each in (secret, previous_secret) if each is not None]
     if not verify(body, headers={name.lower(): value for name, value in headers.items()}, keys=keys, now=now):
         raise ForgedWebhookError("the webhook's signature does not fit its body, or it is older than five minutes")
-    data = json.loads(body).get("data")
-    return Outcome.from_body(data if isinstance(data, dict) else {})
+    with _reading("CloudEvent with a verdict/1 object"):
+        return Outcome.from_body(json.loads(body)["data"])
 
 
 class VeriframeClient:
@@ -149,6 +167,7 @@ class VeriframeClient:
         seconds: float = 10.0,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
@@ -158,10 +177,12 @@ class VeriframeClient:
             seconds: time limit of one request.
             transport: another httpx transport, for tests and proxies.
             sleep: how to pause between tries.
+            clock: seconds that only grow, for the time limit of `wait`.
         """
         headers = {"X-API-Key": api_key} if api_key else {}
         self._http = httpx.Client(base_url=base_url, headers=headers, timeout=seconds, transport=transport)
         self._sleep = sleep
+        self._clock = clock
 
     def __enter__(self) -> Self:
         return self
@@ -202,28 +223,36 @@ class VeriframeClient:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         payload = {name: value for name, value in request.items() if value is not None}
         answer = self._ask("POST", "/v1/videos", json=payload, headers=headers)
-        return Accepted(video_id=answer["video_id"], job_id=answer["job_id"], created=answer["created"], state=answer["state"])
+        with _reading("answer to a submit"):
+            return Accepted(video_id=answer["video_id"], job_id=answer["job_id"], created=answer["created"], state=answer["state"])
 
     def outcome(self, video_id: str) -> Outcome:
         """The newest outcome of a video, finished or not. Raises `ApiError`."""
-        return Outcome.from_body(self._ask("GET", f"/v1/videos/{quote(video_id, safe='')}"))
+        return self._look(video_id)
+
+    def _look(self, video_id: str, *, until: float = math.inf) -> Outcome:
+        return Outcome.from_body(self._ask("GET", f"/v1/videos/{quote(video_id, safe='')}", until=until))
 
     def wait(self, video_id: str, *, seconds: float = 600.0) -> Outcome:
         """Look until the video is finished; better still is a webhook.
 
+        Args:
+            video_id: which.
+            seconds: how long; a look that began in time may take the time limit of one request longer.
+
         Raises:
             ApiError: it was not finished in time (`TIMEOUT`), or a look was refused.
         """
-        waited, pause = 0.0, _WAIT_SECONDS[0]
+        until, pause = self._clock() + seconds, _WAIT_SECONDS[0]
         while True:
-            outcome = self.outcome(video_id)
+            outcome = self._look(video_id, until=until)
             if outcome.is_finished:
                 return outcome
-            if waited >= seconds:
+            left = until - self._clock()
+            if left <= 0:
                 raise ApiError(f"{video_id} is still {outcome.state} after {seconds:g} s", api_code="TIMEOUT", may_retry=True)
-            pause = min(pause, max(seconds - waited, 0.01))
-            self._sleep(pause)
-            waited, pause = waited + pause, min(_WAIT_SECONDS[1], pause * 1.5)
+            self._sleep(min(pause, left))
+            pause = min(_WAIT_SECONDS[1], pause * 1.5)
 
     def evidence(self, video_id: str) -> dict[str, Any]:
         """The `evidence/1` object of the newest outcome. Raises `ApiError`."""
@@ -279,13 +308,15 @@ class VeriframeClient:
         cursor: dict[str, int] = {}
         while True:
             answer = self._ask("GET", "/v1/verdicts", params=filters | cursor)
-            yield from map(Outcome.from_body, answer["verdicts"])
-            if answer["next_cursor"] is None:
+            with _reading("page of verdicts"):
+                found, following = list(answer["verdicts"]), answer["next_cursor"]
+            yield from map(Outcome.from_body, found)
+            if following is None:
                 return
-            cursor = {"cursor": answer["next_cursor"]}
+            cursor = {"cursor": following}
 
-    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """One request, tried again while the service says that it is busy or does not answer."""
+    def _ask(self, method: str, path: str, *, until: float = math.inf, **options: Any) -> dict[str, Any]:
+        """One request, tried again while the service says that it is busy or does not answer, but not after `until` of the clock."""
         for attempt in range(1, _TRIES + 1):
             try:
                 response = self._http.request(method, path, **options)
@@ -293,28 +324,25 @@ class VeriframeClient:
                 error = ApiError(
                     f"no answer from {self._http.base_url.host} ({type(err).__name__})", api_code="UNREACHABLE", may_retry=True
                 )
-                pause = 2.0 ** (attempt - 1)
             else:
                 if response.is_success:
-                    return dict(response.json())
+                    with _reading("JSON object"):
+                        return dict(response.json())
                 error = _refusal(response)
-                pause = _pause(response, attempt)
                 if response.status_code not in (429, 502, 503, 504):
                     raise error
-            if attempt == _TRIES:
+            pause = 2.0 ** (attempt - 1) if error.retry_after_seconds is None else error.retry_after_seconds
+            if attempt == _TRIES or pause > _LONGEST_PAUSE_SECONDS or self._clock() + pause > until:
                 raise error
-            self._sleep(min(pause, _LONGEST_PAUSE_SECONDS))
+            self._sleep(pause)
         raise AssertionError("the last try returns or raises")
 
 
 def _refusal(response: httpx.Response) -> ApiError:
+    told = response.headers.get("retry-after", "")
+    facts: dict[str, Any] = {"status": response.status_code, "retry_after_seconds": float(told) if told.isdecimal() else None}
     try:
         body = response.json()
-        return ApiError(body["message"], api_code=body["code"], status=response.status_code, may_retry=bool(body["retryable"]))
+        return ApiError(body["message"], api_code=body["code"], may_retry=bool(body["retryable"]), **facts)
     except (ValueError, KeyError, TypeError):
-        return ApiError(f"the API answered {response.status_code}", api_code="HTTP_ERROR", status=response.status_code)
-
-
-def _pause(response: httpx.Response, attempt: int) -> float:
-    told = response.headers.get("retry-after", "")
-    return float(told) if told.isdigit() else 2.0 ** (attempt - 1)
+        return ApiError(f"the API answered {response.status_code}", api_code="HTTP_ERROR", **facts)

@@ -53,6 +53,13 @@ def operator() -> str:
         return "cli"
 
 
+def _require_tenant(tenant: str) -> None:
+    from .web.auth import TENANT
+
+    if tenant and TENANT.fullmatch(tenant) is None:
+        raise typer.BadParameter("a tenant is 1-64 characters of A-Z a-z 0-9 _ -")
+
+
 @keys.command("make")
 def make_key(
     name: Annotated[str, typer.Argument(help="What it is for", show_default=False)],
@@ -61,12 +68,11 @@ def make_key(
     days: Annotated[float | None, typer.Option(min=0.001, help="It ends after so many days; without: when it is revoked")] = None,
 ) -> None:
     """Make a key and print it once; only its hash is kept."""
-    from .web.auth import TENANT, check_scopes, key_digest
+    from .web.auth import check_scopes, key_digest
 
     if not 1 <= len(name) <= 64:
         raise typer.BadParameter("a name has 1-64 characters")
-    if tenant and TENANT.fullmatch(tenant) is None:
-        raise typer.BadParameter("a tenant is 1-64 characters of A-Z a-z 0-9 _ -")
+    _require_tenant(tenant)
     check_scopes(frozenset(scope), tenant=tenant)
     key, key_id = KEY_PREFIX + secrets.token_urlsafe(32), secrets.token_hex(4)
     with _opened("keys") as (_settings, ledger):
@@ -109,6 +115,7 @@ def limit_tenant(
     """Set what one tenant may take; running APIs follow within seconds."""
     from .ledger import TenantLimits
 
+    _require_tenant(tenant)
     with _opened("keys") as (_settings, ledger):
         ledger.set_limits(tenant, TenantLimits(requests_per_minute, videos_per_day), actor=operator())
 

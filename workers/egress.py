@@ -18,6 +18,12 @@ import httpx
 from .errors import MediaUnavailableError, SourceNotAllowedError
 
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_INSIDE: Final = [
+    # addresses that Python counts as global, all or in some versions, and that lead inside a network or a machine's cloud
+    ipaddress.ip_network("fec0::/10"),  # IPv6 site-local
+    ipaddress.ip_network("192.0.0.0/24"),  # IETF protocol assignments; 192.0.0.192 is Oracle's metadata service
+    ipaddress.ip_network("168.63.129.16/32"),  # Azure's platform services
+]
 _PORTS: Final = {"http": 80, "https": 443}
 MAX_REDIRECTS: Final = 3
 
@@ -32,6 +38,8 @@ def is_public(address: str) -> bool:
             return is_public(str(ip.sixtofour))
         if ip in _NAT64:
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    if any(ip in network for network in _INSIDE):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved and not ip.is_unspecified
 
 

@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 EXIT_DIFFERS = 4
 _WHICH = "Video ID, or the ID of one job"
+Tenant = Annotated[str, typer.Option(help="Whose video; empty: the house's own")]
 Which = Annotated[str, typer.Argument(help=_WHICH, show_default=False)]
 
 
 @contextmanager
-def _opened(component: str, which: str, **overrides: str | None) -> Iterator[tuple[Settings, Ledger, JobRow]]:
+def _opened(component: str, which: str, *, tenant: str, **overrides: str | None) -> Iterator[tuple[Settings, Ledger, JobRow]]:
     from .ledger import Ledger
 
     settings = load_settings(log_level="error", **overrides)
     configure_logs(level=settings.log_level, component=component)
     ledger = Ledger.open(settings.resolved_ledger_url, create=False)
     try:
-        job = ledger.job(which) if len(which) == 32 else None
-        job = job or ledger.latest_job(which)
+        job = ledger.outcome(which) if len(which) == 32 else None
+        job = job or ledger.latest_outcome(which, tenant=tenant)
         if job is None:
-            raise UnknownVideoError(f"no job or video {which!r:.80} is on record here: check the ID")
+            raise UnknownVideoError(f"no job or video {which!r:.80} is on record here: check the ID, and --tenant if it is a tenant's")
         yield settings, ledger, job
     finally:
         ledger.close()
@@ -55,7 +56,9 @@ def _media(settings: Settings, ledger: Ledger, job: JobRow, *, file: Path | None
         settings = settings.model_copy(update={"media_roots": (file.absolute().parent,)})
     named = ledger.media_of(job.ledger_id)
     source = str(file.absolute()) if file is not None else named[1] if named else None
-    fetched = ConfiguredSources(settings).fetch(job.video_id, source=source, content_sha256=recorded, cancel=threading.Event())
+    tenant = job.tenant if file is None else ""  # the file that an operator names lies anywhere
+    sources = ConfiguredSources(settings)
+    fetched = sources.fetch(job.video_id, source=source, content_sha256=recorded, cancel=threading.Event(), tenant=tenant)
     try:
         yield fetched
     finally:
@@ -82,6 +85,7 @@ def evidence(
     pictures: Annotated[bool, typer.Option(help="Put heat-maps and the annotated clip in: they show faces")] = False,
     file: Annotated[Path | None, typer.Option(help="The video, when it is no longer where it was taken from")] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the hashes of a case file instead of making one")] = False,
+    tenant: Tenant = "",
 ) -> None:
     """Write everything on record about a verdict into one zip with hashes, for an appeal."""
     from .case_file import case_zip, check_case, read_case
@@ -91,7 +95,7 @@ def evidence(
             manifest = check_case(case)
         make_console().print(f"unchanged: case {manifest['case_sha256']} about {manifest['video_id']}, {len(manifest['files'])} files")
         return
-    with _opened("evidence", which) as (settings, ledger, job):
+    with _opened("evidence", which, tenant=tenant) as (settings, ledger, job):
         shown: dict[str, bytes] = {}
         if pictures:
             made = _explained(settings, ledger, job, file=file)
@@ -110,9 +114,10 @@ def explain(
     which: Which,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures; they show faces")] = Path("explanation"),
     file: Annotated[Path | None, typer.Option(help="The video, when it is no longer where it was taken from")] = None,
+    tenant: Tenant = "",
 ) -> None:
     """Show where the detectors looked: heat-maps of the worst moments and an annotated clip."""
-    with _opened("explain", which) as (settings, ledger, job):
+    with _opened("explain", which, tenant=tenant) as (settings, ledger, job):
         made = _explained(settings, ledger, job, file=file)
     with using_path(out, doing="write the pictures into"):
         out.mkdir(parents=True, exist_ok=True)
@@ -129,6 +134,7 @@ def replay(
     file: Annotated[Path | None, typer.Option(help="The video, when it is no longer where it was taken from")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Every difference as one JSON object")] = False,
     bundles: Annotated[str | None, typer.Option(help="Bundle set: a path or the name of a shipped one")] = None,
+    tenant: Tenant = "",
 ) -> None:
     """Judge a finished video again and prove that the verdict repeats. Exit 0: bit for bit, or but for the order of additions; 4: it differs."""
     from .messages import VerdictBody
@@ -136,7 +142,7 @@ def replay(
     from .replay import BATCHING_NOISE
     from .replay import replay as judge_again
 
-    with _opened("replay", which, bundle_set=bundles) as (settings, ledger, job):
+    with _opened("replay", which, tenant=tenant, bundle_set=bundles) as (settings, ledger, job):
         recorded = VerdictBody.model_validate(job_body(job))
         with _media(settings, ledger, job, file=file) as media:
             outcome = judge_again(recorded, media.file, content_sha256=media.sha256, settings=settings)

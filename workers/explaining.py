@@ -201,13 +201,15 @@ class Explaining:
         return "ready"
 
     def _explain(self, ledger_id: str) -> ExplainedVideo:
-        job = self._ledger.job(ledger_id)
-        media = self._ledger.media_of(ledger_id)
-        if job is None or media is None or job.body is None:
+        job = self._ledger.outcome(ledger_id)
+        if job is None or job.body is None:
             raise NothingToExplainError("this job has no verdict: there is nothing to explain")
         verdict = VerdictBody.model_validate(job.body)
-        video_id, source = media
-        fetched = self._sources.fetch(video_id, source=source, content_sha256=verdict.content_sha256, cancel=threading.Event())
+        named = self._ledger.media_of(ledger_id)  # a verdict that outlived its job: by the media template
+        source = named[1] if named is not None else None
+        fetched = self._sources.fetch(
+            job.video_id, source=source, content_sha256=verdict.content_sha256, cancel=threading.Event(), tenant=job.tenant
+        )
         try:
             return explain_video(fetched.file, verdict, bundle_set=self._loaded(), device="cpu")
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .ledger import JobRow
 from .ledger.schema import LEASED, QUEUED, VERDICT
-from .messages import JobFacts, failure_body, pending_body
+from .messages import JobFacts, answer_to_job, failure_body, pending_body
 from .retry import RETRYABLE_CODES
 
 
@@ -19,7 +19,7 @@ def public_state(state: str) -> str:
 def job_body(job: JobRow) -> dict[str, Any]:
     """One job as a `verdict/1` object, whatever its state."""
     if job.state == VERDICT and job.body is not None:
-        return job.body
+        return answer_to_job(job.body, job_id=job.ledger_id, attributes=job.attributes, trace_id=job.trace_id)
     facts = JobFacts(
         video_id=job.video_id,
         job_id=job.ledger_id,

@@ -98,7 +98,7 @@ def rescore(
 
 
 def _judge(old: ArchivedVerdict, *, screener: Screener, sources: Sources) -> VerdictRecord:
-    media = sources.fetch(old.video_id, source=old.source, content_sha256=old.content_sha256, cancel=threading.Event())
+    media = sources.fetch(old.video_id, source=old.source, content_sha256=old.content_sha256, cancel=threading.Event(), tenant=old.tenant)
     try:
         verdict = screener.screen(media.file)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import threading
 import time
@@ -51,30 +52,35 @@ def scan_files(paths: Iterable[Path], *, screener: Screener) -> Iterator[Verdict
 
 
 def _scan_one(path: Path, *, screener: Screener) -> VerdictBody:
-    facts = JobFacts(video_id=path.name)
-    retries = 0
+    name, digest, retries = name_of(path), None, 0
     while True:
+        started = time.monotonic()
         try:
-            return _judge(path, screener=screener)
+            with _opened(path) as file:
+                digest = _sha256(file)
+                verdict = screener.screen(file, cancel=threading.Event())
+            timing = {"queue": 0, "fetch": 0, "total": round((time.monotonic() - started) * 1000)}
+            return verdict_body(verdict, job=JobFacts(video_id=name, content_sha256=digest, timing_ms=timing))
         except (DetectCoreError, WorkerError, MemoryError, OSError, ValueError) as err:
             decision = decide(err, retries=retries)
             if decision.action is Action.RETRY and retries == 0:  # nobody waits minutes for one file
                 retries += 1
                 continue
-            return failure_body(code=decision.code, message=decision.message, retryable=decision.retryable, job=facts)
+            message = decision.message.encode(errors="backslashreplace").decode()  # the system's words may quote the file's name
+            facts = JobFacts(video_id=name, content_sha256=digest)
+            return failure_body(code=decision.code, message=message, retryable=decision.retryable, job=facts)
 
 
-def _judge(path: Path, *, screener: Screener) -> VerdictBody:
-    started = time.monotonic()
+def name_of(path: Path) -> str:
+    r"""The path as it was given or found, with `\xe9` for a byte that is no UTF-8: JSON holds characters, and a name may be any bytes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as err:
-        raise MediaGoneError(f"cannot read {path} ({err.strerror}): check the path") from err
-    with file:
-        digest = _sha256(file)
-        verdict = screener.screen(file, cancel=threading.Event())
-    timing = {"queue": 0, "fetch": 0, "total": round((time.monotonic() - started) * 1000)}
-    return verdict_body(verdict, job=JobFacts(video_id=path.name, content_sha256=digest, timing_ms=timing))
+        raise MediaGoneError(f"cannot read {name_of(path)} ({err.strerror}): check the path") from err
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -126,5 +132,14 @@ def run_scan(paths: list[Path], *, as_json: bool, load: Callable[[], Screener]) 
     finally:
         screener.close()
     if not as_json:
-        make_console().print(verdict_table(shown))
+        make_console().print(verdict_table(_shortened(shown)))
     return EXIT_FAILED if failed else 0
+
+
+def _shortened(bodies: list[VerdictBody]) -> list[VerdictBody]:
+    """The same, named from the last folder that holds them all: a table has little room."""
+    if not bodies:
+        return []
+    paths = [Path(body.video_id).absolute() for body in bodies]
+    folder = os.path.commonpath([path.parent for path in paths])
+    return [body.model_copy(update={"video_id": str(path.relative_to(folder))}) for body, path in zip(bodies, paths, strict=True)]

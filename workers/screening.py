@@ -146,7 +146,9 @@ class Screening:
 
     def _screen(self, running: Running) -> VerdictRecord:
         claim, started = running.claim, time.monotonic()
-        media = self._sources.fetch(claim.video_id, source=claim.source, content_sha256=claim.content_sha256, cancel=running.cancel)
+        media = self._sources.fetch(
+            claim.video_id, source=claim.source, content_sha256=claim.content_sha256, cancel=running.cancel, tenant=claim.tenant
+        )
         fetched = time.monotonic()
         self._metrics.stage_seconds.labels(stage="fetch", device="cpu").observe(fetched - started)
         self._metrics.last_progress.labels(stage="fetch").set_to_current_time()

@@ -94,7 +94,10 @@ class Settings(BaseSettings):
     face_model: Path | None = Field(None, description="YuNet ONNX file to find faces with; None = the built-in MTCNN")
 
     # media sources
-    media_template: str = Field("/media/{video_id}.mp4", description="Where a bare video ID is looked up; a path or a URL")
+    media_template: str = Field(
+        "/media/{video_id}.mp4",
+        description="Where a bare video ID is looked up; a path or a URL. With `/{tenant}/` before the ID each tenant has a folder of its own",
+    )
     media_roots: tuple[Path, ...] = Field((Path("/media"),), description="Only files under these folders are ever opened")
     http_allowed_hosts: tuple[str, ...] = Field((), description="Hosts that http(s) sources may name; empty = http is off")
     http_private_hosts: tuple[str, ...] = Field((), description="Of these, `host:port` pairs that may resolve to private addresses")
@@ -207,6 +210,10 @@ class Settings(BaseSettings):
             )
         if "{video_id}" not in self.media_template:
             raise ValueError(f"media_template must contain {{video_id}}, got {self.media_template!r}")
+        before, _, after = self.media_template.partition("{video_id}")
+        # a whole folder before the ID: of `{tenant}-{video_id}` two tenants could mean one file
+        if set("{}") & set(before.replace("/{tenant}/", "/", 1) + after.replace("{video_id}", "")):
+            raise ValueError(f"media_template may name the tenant as one folder before the ID, `/{{tenant}}/`, got {self.media_template!r}")
         return self
 
     @field_validator("trusted_proxies")

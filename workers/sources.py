@@ -53,7 +53,9 @@ class FetchedMedia:
 class Sources(Protocol):
     """Where media come from."""
 
-    def fetch(self, video_id: str, *, source: str | None, content_sha256: str | None, cancel: threading.Event) -> FetchedMedia:
+    def fetch(
+        self, video_id: str, *, source: str | None, content_sha256: str | None, cancel: threading.Event, tenant: str = ""
+    ) -> FetchedMedia:
         """Copy one video to a private local file.
 
         Raises:
@@ -70,10 +72,12 @@ class ConfiguredSources:
         self._settings = settings
         self._temp_dir = temp_dir or Path(tempfile.gettempdir())
 
-    def fetch(self, video_id: str, *, source: str | None, content_sha256: str | None, cancel: threading.Event) -> FetchedMedia:
+    def fetch(
+        self, video_id: str, *, source: str | None, content_sha256: str | None, cancel: threading.Event, tenant: str = ""
+    ) -> FetchedMedia:
         if VIDEO_ID.fullmatch(video_id) is None:
             raise InvalidVideoIdError(f"video_id {video_id!r:.60} is not allowed: 1-128 characters of A-Z a-z 0-9 _ -")
-        location = source or self._settings.media_template.format(video_id=video_id)
+        location = locate(self._settings, video_id, source=source, tenant=tenant)
         scheme = split_location(location).scheme.lower()
         if scheme in ("", "file"):
             opened = self._open_file(location)
@@ -87,9 +91,8 @@ class ConfiguredSources:
             media = self._copy(chunks, cancel=cancel)
         if content_sha256 is not None and media.sha256 != content_sha256:
             media.close()
-            raise MediaChangedError(
-                f"the file of {video_id} has SHA-256 {media.sha256}, the request says {content_sha256}: submit it again"
-            )
+            # without the file's own hash: who asks may not be who may read it
+            raise MediaChangedError(f"the file of {video_id} has another SHA-256 than the request, {content_sha256}: submit it again")
         return media
 
     @contextmanager
@@ -219,6 +222,42 @@ def _why_refused(filesystem: Any, path: str, err: PermissionError) -> str:
 def _store_code(err: PermissionError) -> str:
     answer = getattr(err.__cause__, "response", None) or {}
     return str(answer.get("Error", {}).get("Code", "403"))
+
+
+def locate(settings: Settings, video_id: str, *, source: str | None, tenant: str) -> str:
+    """Where a video lies: its source, else by the media template.
+
+    Where the template names the tenant, a tenant's files and objects are those of its own folder: they are opened with the service's
+    rights. What another host serves is not, and stays open to whoever knows the URL; the template's own host is held to the folder.
+
+    Raises:
+        SourceNotAllowedError: the source is in nobody's or another tenant's folder, or no URL.
+    """
+    template = settings.media_template
+    if not source:
+        in_folder = template if tenant else template.replace("{tenant}/", "")
+        return in_folder.format(video_id=video_id, tenant=tenant)
+    before, named, _after = template.partition("{tenant}")
+    if tenant and named:
+        kind, host, path = _place(source)
+        own_kind, own_host, own_path = _place(f"{before}{tenant}/")
+        is_elsewhere = kind == "http" and (own_kind, own_host) != (kind, host)
+        is_own = (kind, host) == (own_kind, own_host) and path.startswith(own_path) and ".." not in path.split("/")
+        if not is_elsewhere and not is_own:
+            raise SourceNotAllowedError("the source is outside this tenant's folder of VERIFRAME_MEDIA_TEMPLATE: name a file in it")
+    return source
+
+
+def _place(location: str) -> tuple[str, str, str]:
+    """(kind, host or bucket, path) of a location; http and https are one kind, whatever the port."""
+    if location[:5].lower() == "s3://":
+        bucket, _, key = location[5:].partition("/")
+        return "s3", bucket, key
+    parts = split_location(location)
+    scheme = parts.scheme.lower()
+    if scheme in ("http", "https"):
+        return "http", (parts.hostname or "").rstrip("."), unquote(parts.path)
+    return scheme or "file", "", unquote(parts.path) if scheme else location
 
 
 def split_location(location: str) -> SplitResult:

@@ -116,3 +116,10 @@ def test_the_command_answers_and_refuses(tmp_path):
     assert "cpu, 1 thread" in done.output
     refused = CliRunner().invoke(app, [*arguments, "--bench", str(tmp_path / "none.json")])
     assert isinstance(refused.exception, CapacityError)
+
+
+def test_a_mix_that_excel_wrote_is_read(tmp_path):
+    path = mix(tmp_path)
+    plain = read_mix(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_mix(path) == plain

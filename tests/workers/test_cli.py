@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import socket
@@ -87,9 +88,39 @@ def test_a_missing_file_is_a_failure_with_a_sentence(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "FETCH_NOT_FOUND"
 
 
+def test_a_line_names_its_file_by_path_and_hash_whatever_bytes_the_name_holds(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, content in (
+        (b"a/clip.mp4", b"good"),
+        (b"b/clip.mp4", b"broken"),
+        (b"b/a-\xe9.mp4", b"broken"),
+        ("b/é.mp4".encode(), b"good"),
+    ):
+        path = Path(os.fsdecode(name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    gone = Path(os.fsdecode(b"b/gone-\xe9.mp4"))
+    assert run_scan([*files_of([Path("a"), Path("b")]), gone], as_json=True, load=ByName) == EXIT_FAILED
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    good, broken = (hashlib.sha256(content).hexdigest() for content in (b"good", b"broken"))
+    assert {line["video_id"]: line["content_sha256"] for line in lines} == {
+        "a/clip.mp4": good,
+        r"b/a-\xe9.mp4": broken,
+        "b/clip.mp4": broken,
+        "b/é.mp4": good,
+        r"b/gone-\xe9.mp4": None,
+    }
+    assert r"gone-\xe9.mp4" in lines[-1]["error"]["message"]
+    run_scan(files_of([Path("a"), Path("b")]), as_json=False, load=ByName)
+    shown = capsys.readouterr().out
+    assert "a/clip.mp4" in shown
+    assert r"b/a-\xe9.mp4" in shown
+
+
 def test_the_table_uses_words_for_people(files, capsys):
     run_scan([files["good"], files["broken"]], as_json=False, load=ByName)
     shown = capsys.readouterr().out
+    assert str(files["good"].parent) not in shown, "a table has little room"
     assert "cannot tell" in shown
     assert "failed" in shown
 

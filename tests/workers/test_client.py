@@ -66,7 +66,8 @@ def client_of(ledger, *, api_key=None, **settings) -> VeriframeClient:
 
 def scripted(*answers) -> tuple[VeriframeClient, Scripted, list[float]]:
     transport, pauses = Scripted(*answers), []
-    return VeriframeClient("http://localhost", transport=transport, sleep=pauses.append), transport, pauses
+    client = VeriframeClient("http://localhost", transport=transport, sleep=pauses.append, clock=lambda: sum(pauses))
+    return client, transport, pauses
 
 
 def test_a_video_is_submitted_once_and_read_back(ledger):
@@ -117,6 +118,15 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names():
     assert len(transport.requests) == 4
 
 
+def test_a_quota_that_is_back_tomorrow_is_told_at_once():
+    used_up = httpx.Response(429, headers={"retry-after": "40000"}, json={"code": "QUOTA_EXHAUSTED", "message": "no", "retryable": True})
+    client, transport, pauses = scripted(used_up, used_up)
+    with pytest.raises(ApiError) as caught:
+        client.submit("v")
+    assert (caught.value.api_code, caught.value.may_retry, caught.value.retry_after_seconds) == ("QUOTA_EXHAUSTED", True, 40_000.0)
+    assert (len(transport.requests), pauses) == (1, [])
+
+
 def test_a_service_that_stays_away_is_an_error_with_its_last_words():
     client, _, pauses = scripted(*[httpx.ReadTimeout("slow")] * 4)
     with pytest.raises(ApiError) as caught:
@@ -138,6 +148,36 @@ def test_waiting_looks_less_and_less_often_and_ends():
     with pytest.raises(ApiError) as caught:
         client.wait("vid_1", seconds=3.0)
     assert caught.value.api_code == "TIMEOUT"
+
+
+def test_waiting_counts_the_time_that_looks_take():
+    now, looks = [0.0], []
+
+    def slow(_request: httpx.Request) -> httpx.Response:
+        looks.append(now[0])
+        now[0] += 9.0
+        return httpx.Response(200, json={**made_body().to_json(), "state": "processing"})
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    client = VeriframeClient("http://x", transport=httpx.MockTransport(slow), sleep=sleep, clock=lambda: now[0])
+    with pytest.raises(ApiError, match="after 10 s"):
+        client.wait("vid_1", seconds=10.0)
+    assert looks == [0.0, 9.5]
+    client, transport, _ = scripted(*[httpx.ReadTimeout("slow")] * 4)
+    with pytest.raises(ApiError) as caught:
+        client.wait("vid_1", seconds=2.0)
+    assert (caught.value.api_code, len(transport.requests)) == ("UNREACHABLE", 2), "the time is over before the next try"
+
+
+@pytest.mark.parametrize("answer", [{"text": "<html>sign in</html>"}, {"json": {}}, {"json": [1]}, {"json": {"verdicts": 3}}])
+@pytest.mark.parametrize("ask", [lambda c: c.submit("v"), lambda c: c.outcome("v"), lambda c: list(c.verdicts())])
+def test_a_good_answer_of_another_service_is_named(answer, ask):
+    client, _, _ = scripted(httpx.Response(200, **answer))
+    with pytest.raises(ApiError) as caught:
+        ask(client)
+    assert caught.value.api_code == "UNKNOWN_SCHEMA"
 
 
 @pytest.mark.parametrize(
@@ -171,12 +211,29 @@ def test_a_webhook_is_read_only_when_its_signature_holds():
     for changed in (
         {"body": body + b" "},
         {"headers": {}},
+        {"headers": {**headers, "Webhook-Signature": "v1,é"}},
+        {"headers": {**headers, "Webhook-Id": "\udcff"}},
+        {"headers": {**headers, "Webhook-Timestamp": "9" * 400}},
+        {"headers": {**headers, "Webhook-Timestamp": "-1000"}},
+        {"headers": {**headers, "Webhook-Timestamp": "١٠٠٠"}},
         {"secret": OTHER},
         {"now": 2000},
     ):
         given = {"body": body, "headers": headers, "secret": SECRET, "now": 1100, **changed}
         with pytest.raises(ForgedWebhookError):
             read_webhook(given.pop("body"), **given)
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b"[]", b"{}", b'{"data": 3}', b'{"data": {"schema": "verdict/2"}}', b"\xff"])
+def test_a_signed_webhook_of_another_schema_is_named(body):
+    headers = {
+        "Webhook-Id": "e",
+        "Webhook-Timestamp": "1000",
+        "Webhook-Signature": sign(body, event_id="e", timestamp=1000, key=secret_bytes(SECRET)),
+    }
+    with pytest.raises(ApiError) as caught:
+        read_webhook(body, headers=headers, secret=SECRET, now=1000)
+    assert caught.value.api_code == "UNKNOWN_SCHEMA"
 
 
 def test_the_client_brings_no_model_stack():

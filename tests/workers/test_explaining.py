@@ -74,8 +74,8 @@ def commit(ledger: Ledger, verdict: VerdictBody, media: Path, **changes) -> str:
     return job_id
 
 
-def make_explaining(ledger: Ledger, media: Path) -> Explaining:
-    settings = Settings(media_roots=(media,))
+def make_explaining(ledger: Ledger, media: Path, **changes) -> Explaining:
+    settings = Settings(media_roots=(media,), **changes)
     return Explaining(ledger=ledger, sources=ConfiguredSources(settings), settings=settings, in_flight=InFlight())
 
 
@@ -130,6 +130,13 @@ def test_media_that_are_gone_are_named_too(ledger, verdict, media, tmp_path):
     assert make_explaining(ledger, tmp_path).run(job_id) == "FETCH_NOT_ALLOWED"
     ledger.want_explanation("0" * 32, seconds=60)
     assert make_explaining(ledger, media).run("0" * 32) == "NOTHING_TO_EXPLAIN"
+
+
+def test_a_verdict_that_outlived_its_job_is_explained_from_where_the_template_says(ledger, verdict, media):
+    job_id = commit(ledger, verdict, media)
+    assert ledger.retire(days=-1) == 1
+    ledger.want_explanation(job_id, seconds=60)
+    assert make_explaining(ledger, media, media_template=f"{media}/{{video_id}}.mp4").run(job_id) == "ready"
 
 
 def test_only_reviewers_ask_and_only_about_finished_videos(ledger):

@@ -80,3 +80,26 @@ def test_an_unchanged_outcome_is_not_sent_twice(api, ledger):
     again = api.get("/v1/videos/vid_1", headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert api.get("/v1/videos/vid_1", headers={"if-none-match": '"other"'}).status_code == 200
+
+
+def test_every_reference_of_the_openapi_document_leads_somewhere(api):
+    document = api.get("/openapi.json").json()
+
+    def check(node: object) -> int:
+        if isinstance(node, list):
+            return sum(map(check, node))
+        if not isinstance(node, dict):
+            return 0
+        if isinstance(node.get("$ref"), str):
+            target = document
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                target = target[part]
+            return 1
+        return sum(map(check, node.values()))
+
+    assert check(document) > 10
+    submit = document["paths"]["/v1/videos"]["post"]
+    assert [each["name"] for each in submit["parameters"]] == ["Idempotency-Key"]
+    answer = api.post("/v1/videos", json={"video_id": "vid_1"}).json()
+    shape = submit["responses"]["202"]["content"]["application/json"]["schema"]
+    assert set(shape["required"]) == set(answer) == set(shape["properties"])

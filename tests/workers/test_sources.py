@@ -28,7 +28,7 @@ from workers.errors import (
 )
 from workers.retry import decide
 from workers.settings import Settings
-from workers.sources import ConfiguredSources
+from workers.sources import ConfiguredSources, locate
 
 CONTENT = b"moving pictures" * 1000
 
@@ -54,8 +54,9 @@ def sources(roots: Path, **changes) -> ConfiguredSources:
     return ConfiguredSources(Settings(**fields), temp_dir=temp)
 
 
-def fetch(roots: Path, video_id: str = "vid", *, source=None, content_sha256=None, cancel=None, **changes):
-    return sources(roots, **changes).fetch(video_id, source=source, content_sha256=content_sha256, cancel=cancel or threading.Event())
+def fetch(roots: Path, video_id: str = "vid", *, source=None, content_sha256=None, cancel=None, tenant="", **changes):
+    asked = {"source": source, "content_sha256": content_sha256, "tenant": tenant}
+    return sources(roots, **changes).fetch(video_id, cancel=cancel or threading.Event(), **asked)
 
 
 def test_a_file_is_copied_hashed_and_leaves_no_name(roots):
@@ -117,11 +118,75 @@ def test_no_id_ever_opens_anything_outside(roots, video_id):
     assert video_id == "vid"
 
 
+@pytest.fixture
+def tenants(roots) -> Path:
+    for tenant in ("acme", "rival"):
+        (roots / "media" / tenant).mkdir()
+        (roots / "media" / tenant / "vid.mp4").write_bytes(tenant.encode())
+    return roots
+
+
+def in_folders(roots: Path, **asked) -> bytes:
+    media = fetch(roots, media_template=f"{roots}/media/{{tenant}}/{{video_id}}.mp4", **asked)
+    with media.file:
+        return media.file.read()
+
+
+def test_a_template_with_the_tenant_gives_each_a_folder_of_its_own(tenants):
+    assert [in_folders(tenants, tenant=tenant) for tenant in ("acme", "rival", "")] == [b"acme", b"rival", CONTENT]
+    own = f"{tenants}/media/rival/vid.mp4"
+    assert in_folders(tenants, tenant="rival", source=own) == b"rival"
+    assert in_folders(tenants, tenant="rival", source=f"file://{own}") == b"rival"
+    assert in_folders(tenants, source=own) == b"rival", "the house reads all"
+    with fetch(tenants, tenant="rival", source=own.replace("/rival/", "/acme/")).file as shared:
+        assert shared.read() == b"acme", "without it roots are shared"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{media}/acme/vid.mp4",
+        "file://{media}/acme/vid.mp4",
+        "FILE://{media}/rival/%2e%2e/acme/vid.mp4",
+        "{media}/rival/../acme/vid.mp4",
+        "{media}/vid.mp4",
+        "{media}/rivals/vid.mp4",
+        "s3://uploads/acme/vid.mp4",
+    ],
+)
+def test_a_tenant_names_no_file_in_another_ones_folder(tenants, source):
+    with pytest.raises(SourceNotAllowedError, match="this tenant's folder"):
+        in_folders(tenants, tenant="rival", source=source.format(media=tenants / "media"), s3_allowed_buckets=("uploads",))
+
+
+@pytest.mark.parametrize(
+    ("template", "source", "is_own"),
+    [
+        ("s3://uploads/{tenant}/{video_id}.mp4", "s3://uploads/rival/a#b.mp4", True),
+        ("s3://uploads/{tenant}/{video_id}.mp4", "S3://uploads/acme/a.mp4", False),
+        ("s3://uploads/{tenant}/{video_id}.mp4", "s3://others/rival/a.mp4", False),
+        ("s3://uploads/{tenant}/{video_id}.mp4", "/media/rival/a.mp4", False),
+        ("s3://uploads/{tenant}/{video_id}.mp4", "https://cdn.example/a.mp4?signed=1", True),
+        ("https://cdn.example/{tenant}/{video_id}.mp4", "https://cdn.example/rival/a.mp4?signed=1", True),
+        ("https://cdn.example/{tenant}/{video_id}.mp4", "http://CDN.example.:80/acme/a.mp4", False),
+        ("https://cdn.example/{tenant}/{video_id}.mp4", "https://cdn.example/rival/%2E%2E/acme/a.mp4", False),
+    ],
+)
+def test_objects_and_urls_are_held_to_the_folder_as_files_are(template, source, is_own):
+    settings = Settings(media_template=template)
+    if is_own:
+        assert locate(settings, "vid", source=source, tenant="rival") == source
+    else:
+        with pytest.raises(SourceNotAllowedError):
+            locate(settings, "vid", source=source, tenant="rival")
+
+
 def test_budgets_and_hashes_hold(roots):
     with pytest.raises(FetchTooLargeError, match="100 bytes"):
         fetch(roots, fetch_max_bytes=100)
-    with pytest.raises(MediaChangedError, match="submit it again"):
+    with pytest.raises(MediaChangedError, match="submit it again") as changed:
         fetch(roots, content_sha256="0" * 64)
+    assert hashlib.sha256(CONTENT).hexdigest() not in str(changed.value), "who asks may not be who may read it"
     fetch(roots, content_sha256=hashlib.sha256(CONTENT).hexdigest()).close()
     cancel = threading.Event()
     cancel.set()

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Update, bindparam, case, select, update
 
 from ..errors import LeaseLostError
+from ..messages import answer_to_job
 from .engine import reading, writing
 from .records import Claim, ClaimRefused, VerdictRecord
 from .reviews import open_review
@@ -142,7 +143,7 @@ class Leases:
 
         Returns:
             True when the verdict is new; False when the same judgement (video, content, bundle set, policy) was on record:
-            then the job points at the older verdict, and of `urls` only the job's own callback gets that one.
+            then the job points at the older verdict, and of `urls` only the job's own callback gets that one, as the job's answer.
 
         Raises:
             LeaseLostError: another worker holds the job by now; nothing was written.
@@ -158,6 +159,8 @@ class Leases:
             if not is_new:
                 seq, text = connection.execute(select(verdicts.c.seq, verdicts.c.body).filter_by(**judgement)).one()
                 urls = [url for url in urls if url == claim.callback_url]
+                own = answer_to_job(json.loads(text), job_id=claim.ledger_id, attributes=claim.attributes, trace_id=claim.trace_id)
+                text = json.dumps(own, separators=(",", ":"))
             self._finish(connection, claim, state=VERDICT, seq=seq)
             if is_new:
                 opened = {"ledger_id": claim.ledger_id, "video_id": claim.video_id, "tenant": claim.tenant}

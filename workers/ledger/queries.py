@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Engine, Select, func, select
+from sqlalchemy import ColumnElement, Engine, Select, func, select
 
 from .engine import reading
 from .records import JobRow, VerdictRow
-from .schema import events, is_queued, jobs, verdicts
+from .review_queries import newest_first
+from .schema import VERDICT, events, is_queued, jobs, verdicts
 from .verdict_list import VerdictFilter, newest_verdicts, position_of
 
 
@@ -23,6 +24,15 @@ class Queries:
         """One job by its ledger ID; only a tenant's own when one is named."""
         wanted = select(jobs, verdicts.c.body).where(jobs.c.ledger_id == ledger_id)
         return self._one(wanted if tenant is None else wanted.where(jobs.c.tenant == tenant))
+
+    def outcome(self, ledger_id: str, *, tenant: str | None = None) -> JobRow | None:
+        """One job; past its retention what its newest verdict tells of it, as verdicts are kept for longer."""
+        of_tenant = [] if tenant is None else [verdicts.c.tenant == tenant]
+        return self.job(ledger_id, tenant=tenant) or self._kept(verdicts.c.ledger_id == ledger_id, *of_tenant)
+
+    def latest_outcome(self, video_id: str, *, tenant: str = "") -> JobRow | None:
+        """The newest job of one video; past its retention what the video's newest verdict tells of it."""
+        return self.latest_job(video_id, tenant=tenant) or self._kept(verdicts.c.tenant == tenant, verdicts.c.video_id == video_id)
 
     def latest_job(self, video_id: str, *, tenant: str = "") -> JobRow | None:
         """The newest job of one video."""
@@ -48,6 +58,28 @@ class Queries:
             attributes=json.loads(row.attributes),
             trace_id=row.trace_id,
             body=json.loads(row.body) if row.body else None,
+            tenant=row.tenant,
+        )
+
+    def _kept(self, *conditions: ColumnElement[bool]) -> JobRow | None:
+        with reading(self._engine) as connection:
+            row = connection.execute(select(verdicts).where(*conditions).order_by(newest_first()).limit(1)).first()
+        if row is None:
+            return None
+        body = json.loads(row.body)
+        return JobRow(
+            ledger_id=row.ledger_id,
+            video_id=row.video_id,
+            state=VERDICT,
+            lane="",
+            attempts=0,
+            created_at=row.created_at,
+            finished_at=row.created_at,
+            error_code=None,
+            error_message=None,
+            attributes=body.get("attributes") or {},
+            trace_id=body.get("trace_id"),
+            body=body,
             tenant=row.tenant,
         )
 

@@ -29,6 +29,7 @@ class ReviewItem:
     verdict_seq: int
     ledger_id: str
     video_id: str
+    tenant: str
     word: str
     p_fake: float | None
     reasons: tuple[str, ...]
@@ -97,7 +98,7 @@ class FoundVideo:
     """The verdict to show; 0: the newest of the house's video, or its job."""
 
 
-def _newest_first() -> ColumnElement[int]:
+def newest_first() -> ColumnElement[int]:
     """An order that no index gives: SQLite would walk every verdict backwards, where the few of one video are found by their name."""
     return (verdicts.c.seq + 0).desc()
 
@@ -113,6 +114,7 @@ def read_item(row: Any) -> ReviewItem:
         verdict_seq=row.verdict_seq,
         ledger_id=row.ledger_id,
         video_id=row.video_id,
+        tenant=row.tenant,
         word=row.word,
         p_fake=row.p_fake,
         reasons=tuple(row.reasons.split(",")) if row.reasons else (),
@@ -262,18 +264,19 @@ class ReviewQueries:
         with reading(self._engine) as connection:
             return [_entry(row) for row in connection.execute(statement)][::-1]
 
-    def media_of(self, ledger_id: str) -> tuple[str, str | None] | None:
-        """Video ID and source of a job; None when its row was retired."""
+    def media_of(self, ledger_id: str) -> tuple[str, str | None, str] | None:
+        """Video ID, source and tenant of a job; None when its row was retired."""
+        named = select(jobs.c.video_id, jobs.c.source, jobs.c.tenant).where(jobs.c.ledger_id == ledger_id)
         with reading(self._engine) as connection:
-            row = connection.execute(select(jobs.c.video_id, jobs.c.source).where(jobs.c.ledger_id == ledger_id)).first()
-        return (row.video_id, row.source) if row is not None else None
+            row = connection.execute(named).first()
+        return (row.video_id, row.source, row.tenant) if row is not None else None
 
     def verdict_of(self, video_id: str, *, verdict_seq: int | None = None) -> VerdictRow | None:
         """One verdict of a video: the one named, else the newest."""
         wanted = select(verdicts.c.seq, verdicts.c.body).where(verdicts.c.video_id == video_id)
-        newest = wanted.where(verdicts.c.tenant == "").order_by(_newest_first()).limit(1)
+        newest = wanted.where(verdicts.c.tenant == "").order_by(newest_first()).limit(1)
         waiting = select(review_items.c.verdict_seq).where(review_items.c.video_id == video_id)
-        elsewhere = wanted.where(verdicts.c.seq.in_(waiting)).order_by(_newest_first()).limit(1)  # a tenant's: found by its item
+        elsewhere = wanted.where(verdicts.c.seq.in_(waiting)).order_by(newest_first()).limit(1)  # a tenant's: found by its item
         with reading(self._engine) as connection:
             if verdict_seq is not None:
                 row = connection.execute(wanted.where(verdicts.c.seq == verdict_seq)).first()
@@ -293,7 +296,7 @@ class ReviewQueries:
         shown = select(verdicts.c.tenant).where(verdicts.c.seq == verdict_seq).scalar_subquery()
         # named first: the list's index has all these columns, and SQLite would rather walk it than look a few rows up
         named = select(verdicts.c.seq).where(verdicts.c.tenant == func.coalesce(shown, ""), verdicts.c.video_id == video_id)
-        statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(_newest_first()).limit(limit)
+        statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]
 

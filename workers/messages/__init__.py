@@ -14,7 +14,7 @@ from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notif
 from .evidence import EvidenceBody, evidence_body
 from .naming import names_video
 from .plain_json import load_json
-from .verdict import JobFacts, VerdictBody, failure_body, pending_body, verdict_body
+from .verdict import JobFacts, VerdictBody, answer_to_job, failure_body, pending_body, verdict_body
 
 __all__ = [
     "DEFAULT_LANE",
@@ -28,6 +28,7 @@ __all__ = [
     "JobFacts",
     "Lane",
     "VerdictBody",
+    "answer_to_job",
     "dispatch_message",
     "enqueue_message",
     "evidence_body",

@@ -129,7 +129,7 @@ class VerdictBody(_Part):
 
     schema_: Literal["verdict/1"] = Field("verdict/1", alias="schema")
     video_id: str
-    job_id: str | None = Field(None, description="The job that made this outcome")
+    job_id: str | None = Field(None, description="The job that this outcome answers")
     content_sha256: str | None = None
     phash: str | None = None
     state: State
@@ -285,3 +285,8 @@ def failure_body(*, code: str, message: str, retryable: bool, job: JobFacts) -> 
 def pending_body(*, state: Literal["queued", "processing"], job: JobFacts) -> VerdictBody:
     """Express a job that has no outcome yet."""
     return VerdictBody(**job.shared_fields(), state=state)
+
+
+def answer_to_job(body: dict[str, Any], *, job_id: str, attributes: dict[str, Any], trace_id: str | None) -> dict[str, Any]:
+    """A verdict on record as the answer to one job: equal files are judged once, and each job that asked has facts of its own."""
+    return {**body, "job_id": job_id, "attributes": attributes, "trace_id": trace_id}

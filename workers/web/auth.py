@@ -44,6 +44,18 @@ class ApiKey:
         """Whether it has the scope; `admin` has all."""
         return scope in self.scopes or "admin" in self.scopes
 
+    def tenant_for(self, wanted: str | None) -> str:
+        """Whose videos to read: the key's own unless another tenant's are wanted.
+
+        Raises:
+            HTTPException: 403, the videos are another tenant's and the key does not reach across tenants.
+        """
+        if wanted is None or wanted == self.tenant:
+            return self.tenant
+        if not self.may("review"):
+            raise HTTPException(403, "another tenant's videos want a key with the scope 'review': leave `tenant` out to read your own")
+        return wanted
+
 
 _ANYBODY: Final = ApiKey(scopes=SCOPES, digest="", name="anybody on this machine")
 

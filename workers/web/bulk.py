@@ -14,6 +14,7 @@ from ..ledger import Submission, Submitted
 from ..messages import EnqueueRequest, parse_enqueue
 from . import body
 from .auth import ApiKey
+from .contract import inlined
 
 MAX_VIDEOS: Final = 1000
 
@@ -54,6 +55,6 @@ def parse_bulk(data: object) -> list[EnqueueRequest]:
 
 
 def _schema() -> dict[str, Any]:
-    items = {"type": "array", "minItems": 1, "maxItems": MAX_VIDEOS, "items": EnqueueRequest.model_json_schema()}
+    items = {"type": "array", "minItems": 1, "maxItems": MAX_VIDEOS, "items": inlined(EnqueueRequest.model_json_schema())}
     schema = {"type": "object", "required": ["videos"], "properties": {"videos": items}}
     return {"requestBody": {"required": True, "content": {body.JSON: {"schema": schema}}}}

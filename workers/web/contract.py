@@ -34,11 +34,29 @@ _EVENT: Final = {
     "properties": {name: {"type": "string"} for name in ("specversion", "id", "source", "type", "subject", "time")},
 }
 _RECORDS: Final = {"type": "object", "required": ["Records"], "properties": {"Records": {"type": "array", "items": {"type": "object"}}}}
+_ACCEPTED: Final = {
+    "type": "object",
+    "required": ["video_id", "job_id", "state", "created"],
+    "properties": {
+        "video_id": {"type": "string"},
+        "job_id": {"type": "string"},
+        "state": {"enum": ["queued", "processing", "complete", "failed"]},
+        "created": {"type": "boolean", "description": "False when the video has a job already that need not be tried again"},
+    },
+}
+_IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key with the same request gives the same job; with another request 409. CloudEvents bring their own",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+}
 
 
 def submit_body() -> dict[str, Any]:
-    """The body of `POST /v1/videos`: an enqueue request or a structured CloudEvent."""
-    return _body({JSON: _inlined(EnqueueRequest.model_json_schema()), CLOUD_EVENT: _EVENT})
+    """Body, header and answer of `POST /v1/videos`: an enqueue request or a structured CloudEvent."""
+    body = _body({JSON: inlined(EnqueueRequest.model_json_schema()), CLOUD_EVENT: _EVENT})
+    return {**body, "parameters": [_IDEMPOTENCY_KEY], "responses": {"202": {"content": {JSON: {"schema": _ACCEPTED}}}}}
 
 
 def s3_body() -> dict[str, Any]:
@@ -50,7 +68,7 @@ def _body(schemas: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in schemas.items()}}}
 
 
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema without `$defs`: references of a part point nowhere once it is a part of a larger document."""
     definitions = schema.get("$defs", {})
 

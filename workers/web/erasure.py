@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from ..errors import UnknownVideoError
@@ -12,6 +12,7 @@ from ..forget import forget_video
 from ..messages.enqueue import VIDEO_ID
 from ..services import Control
 from .auth import ApiKey
+from .fields import Tenant
 
 
 def add_erasure(app: FastAPI, control: Control, *, can_admin: Any) -> None:
@@ -20,7 +21,7 @@ def add_erasure(app: FastAPI, control: Control, *, can_admin: Any) -> None:
     @app.delete("/v1/videos/{video_id}")
     def erase_video(
         video_id: str,
-        tenant: Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{0,64}$", description="Whose video; empty: the house's own")] = "",
+        tenant: Tenant = "",
         key: ApiKey = can_admin,
     ) -> JSONResponse:
         """Remove every trace: job, verdicts, evidence, reviews, explanations, events, messages. The audit log keeps who asked and when."""

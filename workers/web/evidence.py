@@ -16,6 +16,7 @@ from ..messages import EvidenceBody, VerdictBody, evidence_body
 from ..messages.enqueue import VIDEO_ID
 from ..outcome import job_body
 from .auth import ApiKey
+from .fields import ReaderTenant, Tenant
 
 
 def add_evidence(app: FastAPI, ledger: Ledger, *, can_read: Any, can_review: Any) -> None:
@@ -25,29 +26,31 @@ def add_evidence(app: FastAPI, ledger: Ledger, *, can_read: Any, can_review: Any
     def get_case_file(
         video_id: str,
         pictures: Annotated[bool, Query(description="With the heat-maps that somebody asked for, if they are still there")] = False,
+        tenant: Tenant = "",
     ) -> Response:
         """The case file of the newest verdict, for an appeal: everything on record, with hashes."""
-        job = newest_job(ledger, video_id)
+        job = newest_job(ledger, video_id, tenant=tenant)
         shown = stored_pictures(ledger, job.ledger_id) if pictures else {}
         headers = {"Content-Disposition": f'attachment; filename="{job.video_id}-case.zip"', "Cache-Control": "private, no-store"}
         return Response(case_zip(read_case(ledger, job), pictures=shown), media_type="application/zip", headers=headers)
 
     @app.get("/v1/videos/{video_id}/evidence", response_model=EvidenceBody)
-    def get_evidence(video_id: str, request: Request, key: ApiKey = can_read) -> Response:
+    def get_evidence(video_id: str, request: Request, tenant: ReaderTenant = None, key: ApiKey = can_read) -> Response:
         """Scores over time, boxes, worst moments and thresholds of the newest outcome of one video."""
-        evidence = evidence_body(VerdictBody.model_validate(job_body(newest_job(ledger, video_id, tenant=key.tenant))))
+        job = newest_job(ledger, video_id, tenant=key.tenant_for(tenant))
+        evidence = evidence_body(VerdictBody.model_validate(job_body(job)))
         return cached_json(request, evidence.to_json())
 
 
 def newest_job(ledger: Ledger, video_id: str, *, tenant: str = "") -> JobRow:
-    """The newest job of one tenant's video.
+    """The newest job of one tenant's video, also when only its verdict is still kept.
 
     Raises:
-        UnknownVideoError: it was never submitted.
+        UnknownVideoError: nothing of it is on record.
     """
-    job = ledger.latest_job(video_id, tenant=tenant) if VIDEO_ID.fullmatch(video_id) else None
+    job = ledger.latest_outcome(video_id, tenant=tenant) if VIDEO_ID.fullmatch(video_id) else None
     if job is None:
-        raise UnknownVideoError("no such video was submitted: check the ID, or submit it with POST /v1/videos")
+        raise UnknownVideoError("no such video is on record: check the ID, or submit it with POST /v1/videos")
     return job
 
 

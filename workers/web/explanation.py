@@ -17,6 +17,7 @@ from ..ledger.explanations import READY
 from ..ledger.schema import VERDICT
 from ..services import Control
 from .evidence import newest_job
+from .fields import Tenant
 
 _ASK_AGAIN_SECONDS: Final = 180.0
 """An unanswered request is forgotten after this time: the message to the worker was lost, and asking again sends it again."""
@@ -27,35 +28,36 @@ def add_explanation(app: FastAPI, control: Control, *, can_review: Depends) -> N
     """Serve explanations."""
 
     @app.post("/v1/videos/{video_id}/explanation", status_code=202, dependencies=[can_review])
-    def ask(video_id: str) -> JSONResponse:
+    def ask(video_id: str, tenant: Tenant = "") -> JSONResponse:
         """Ask for an explanation of the newest verdict; asking again while it is made changes nothing."""
-        state = ask_for_explanation(control, video_id)
+        state = ask_for_explanation(control, video_id, tenant=tenant)
         return JSONResponse(state, status_code=200 if state["state"] == "ready" else 202, headers=_NO_STORE)
 
     @app.get("/v1/videos/{video_id}/explanation", dependencies=[can_review])
-    def fetch(video_id: str) -> JSONResponse:
+    def fetch(video_id: str, tenant: Tenant = "") -> JSONResponse:
         """The explanation, if somebody asked and it has not expired: `state` is wanted, ready or refused."""
-        return JSONResponse(explanation_state(control, newest_job(control.ledger, video_id).ledger_id), headers=_NO_STORE)
+        job = newest_job(control.ledger, video_id, tenant=tenant)
+        return JSONResponse(explanation_state(control, job.ledger_id), headers=_NO_STORE)
 
     @app.get("/v1/videos/{video_id}/explanation/clip", dependencies=[can_review], response_class=Response)
-    def fetch_clip(video_id: str) -> Response:
+    def fetch_clip(video_id: str, tenant: Tenant = "") -> Response:
         """The annotated clip (MP4)."""
-        clip = control.ledger.explanation_clip(newest_job(control.ledger, video_id).ledger_id)
+        clip = control.ledger.explanation_clip(newest_job(control.ledger, video_id, tenant=tenant).ledger_id)
         if clip is None:
             raise UnknownVideoError("there is no annotated clip of this video just now: POST to its explanation first")
         return Response(clip, media_type="video/mp4", headers=_NO_STORE)
 
 
-def ask_for_explanation(control: Control, video_id: str) -> dict[str, Any]:
+def ask_for_explanation(control: Control, video_id: str, *, tenant: str = "") -> dict[str, Any]:
     """Tell a worker that somebody wants to see why, unless one knows; gives the state.
 
     Raises:
-        UnknownVideoError: the video was never submitted.
+        UnknownVideoError: nothing of the video is on record.
         HTTPException: 409 when there is no verdict yet, or explanations are switched off.
         BrokerError: no worker can be told; ask again later.
     """
     settings = control.settings
-    job = newest_job(control.ledger, video_id)
+    job = newest_job(control.ledger, video_id, tenant=tenant)
     if not settings.explanation_seconds:
         raise HTTPException(409, "explanations show faces and are switched off here (VERIFRAME_EXPLANATION_SECONDS=0)")
     if job.state != VERDICT:

@@ -74,7 +74,7 @@ def add_case_file(app: FastAPI, desk: Desk) -> None:
                 403, "You may be the second reader of this video: its case file, which holds the first decision, waits for yours."
             )
         outcome, verdict_seq = outcome_of(desk, video_id, seq)
-        job = desk.ledger.job(outcome.job_id) if outcome.job_id is not None else None
+        job = desk.ledger.outcome(outcome.job_id) if outcome.job_id is not None else None
         verdict = desk.ledger.verdict_of(video_id, verdict_seq=verdict_seq) if verdict_seq else None
         if job is None or verdict is None:
             raise UnknownVideoError(_NO_CASE)

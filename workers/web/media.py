@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ..errors import SourceNotAllowedError
 from ..settings import Settings
-from ..sources import open_beneath, split_location
+from ..sources import locate, open_beneath, split_location
 
 _CHUNK: Final = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -50,10 +50,10 @@ class Remote:
         return _content_type(PurePosixPath(urlsplit(self.location).path))
 
 
-def open_media(settings: Settings, *, video_id: str, source: str | None) -> Media | Remote | str:
+def open_media(settings: Settings, *, video_id: str, source: str | None, tenant: str = "") -> Media | Remote | str:
     """Open one video, say where it is to be fetched from, or say in a sentence why it cannot be shown."""
-    location = source or settings.media_template.format(video_id=video_id)
     try:
+        location = locate(settings, video_id, source=source, tenant=tenant)
         parts = split_location(location)
     except SourceNotAllowedError:
         return ELSEWHERE

@@ -70,6 +70,7 @@ def item_body(item: ReviewItem) -> dict[str, Any]:
     return {
         "review_id": item.verdict_seq,
         "video_id": item.video_id,
+        "tenant": item.tenant,
         "job_id": item.ledger_id,
         "verdict": item.word,
         "p_fake": item.p_fake,

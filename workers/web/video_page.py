@@ -118,8 +118,8 @@ def _media(desk: Desk, outcome: VerdictBody, digests: Digests, *, at_most_bytes:
     known = desk.ledger.media_of(outcome.job_id) if outcome.job_id else None
     if known is None:
         return GONE
-    video_id, source = known
-    media = open_media(desk.settings, video_id=video_id, source=source)
+    video_id, source, tenant = known
+    media = open_media(desk.settings, video_id=video_id, source=source, tenant=tenant)
     if not isinstance(media, Media) or outcome.content_sha256 is None:
         return media
     try:
