@@ -136,7 +136,8 @@ class WorkerLife:
     def _renew(self, running: list[Running]) -> None:
         if not running:
             return
-        held = self._ledger.renew(self._owner, lease_seconds=self._settings.lease_seconds)
+        ids = [job.claim.ledger_id for job in running]
+        held = self._ledger.renew(self._owner, ledger_ids=ids, lease_seconds=self._settings.lease_seconds)
         for job in running:
             if held.get(job.claim.ledger_id) != job.claim.fence and job in self._in_flight.snapshot():
                 job.stop("lease_lost")

@@ -193,7 +193,7 @@ def test_a_worker_that_holds_the_video_writes_nothing_afterwards(ledger):
     with pytest.raises(LeaseLostError):
         ledger.commit_verdict(claim, verdict=record, urls=["http://127.0.0.1:1/"])
     assert tables_that_name(ledger, DOOMED, job) == {"audit_log": 1}
-    assert ledger.renew("w", lease_seconds=60) == {}
+    assert ledger.renew("w", ledger_ids=[claim.ledger_id], lease_seconds=60) == {}
 
 
 def test_a_job_ends_after_its_last_event_and_takes_everything_with_it(ledger):

@@ -59,6 +59,19 @@ def test_the_heartbeat_keeps_leases_and_notices_lost_ones(ledger):
     life.stop()
 
 
+def test_a_lease_that_nobody_works_on_runs_out_beside_a_busy_neighbour(ledger):
+    life, in_flight = make_life(ledger)
+    run_one(ledger, in_flight, "busy")
+    orphan = run_one(ledger, in_flight, "orphan")
+    in_flight.remove(orphan)  # as after a claim whose answer was lost, or a commit that was given up
+    life.start()
+    time.sleep(1.0)
+    ledger.expire_leases(max_crashes=3, page=5, urls=[], poison_body=lambda _row: {})
+    life.stop()
+    assert ledger.job(orphan.claim.ledger_id).state == "QUEUED"
+    assert ledger.latest_job("busy").state == "LEASED"
+
+
 def test_a_ledger_outage_does_not_stop_the_heartbeat(ledger, monkeypatch):
     life, in_flight = make_life(ledger)
     run_one(ledger, in_flight)

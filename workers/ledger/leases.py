@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Update, bindparam, case, select, update
@@ -31,7 +32,7 @@ _CLAIM: Final = (
 )
 _RENEW: Final = (
     update(jobs)
-    .where(is_leased, jobs.c.owner == bindparam("holder"))
+    .where(jobs.c.ledger_id.in_(bindparam("held", expanding=True)), is_leased, jobs.c.owner == bindparam("holder"))
     .values(lease_until=db_now() + bindparam("lease"))
     .returning(jobs.c.ledger_id, jobs.c.fence)
 )
@@ -131,10 +132,13 @@ class Leases:
             return ClaimRefused("terminal")
         return ClaimRefused("leased" if state == LEASED else "not_due")
 
-    def renew(self, owner: str, *, lease_seconds: float) -> dict[str, int]:
-        """Renew every lease of one owner in one statement; gives `{ledger_id: fence}` of what is still held."""
+    def renew(self, owner: str, *, ledger_ids: Sequence[str], lease_seconds: float) -> dict[str, int]:
+        """Renew the leases of the jobs an owner works on, in one statement; gives `{ledger_id: fence}` of what is still held.
+
+        Named one by one: of a claim whose answer was lost the owner knows nothing, and that lease has to run out.
+        """
         with writing(self._engine) as connection:
-            rows = connection.execute(_RENEW, {"holder": owner, "lease": lease_seconds}).all()
+            rows = connection.execute(_RENEW, {"holder": owner, "held": ledger_ids, "lease": lease_seconds}).all()
         return {row.ledger_id: row.fence for row in rows}
 
     def commit_verdict(self, claim: Claim, *, verdict: VerdictRecord, urls: list[str]) -> bool:
