@@ -50,8 +50,7 @@ def upgrade(engine: Engine, *, revision: str = "head") -> None:
     from alembic import command
 
     with writing(engine) as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("select pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
+        _prepare(connection)
         command.upgrade(alembic_config(connection), revision)
 
 
@@ -60,7 +59,14 @@ def downgrade(engine: Engine, *, revision: str = "base") -> None:
     from alembic import command
 
     with writing(engine) as connection:
+        _prepare(connection)
         command.downgrade(alembic_config(connection), revision)
+
+
+def _prepare(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("set local statement_timeout = 0"))  # waiting for another one's migration and building an index take long
+        connection.execute(text("select pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
 
 
 def require_current(engine: Engine) -> None:
