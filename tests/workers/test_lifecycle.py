@@ -140,3 +140,17 @@ def test_a_drain_hands_back_what_does_not_end_and_then_leaves(ledger, monkeypatc
     row = ledger.job(running.claim.ledger_id)
     assert (row.state, row.attempts) == ("QUEUED", 0)
     life.stop()
+
+
+def test_a_busy_ledger_does_not_hold_up_the_exit(ledger, monkeypatch):
+    life, in_flight = make_life(ledger)
+    for name in ("a", "b", "c"):
+        run_one(ledger, in_flight, name)
+    gone = threading.Event()
+    monkeypatch.setattr(lifecycle.os, "_exit", lambda _status: gone.set())
+    with ledger.engine.begin():  # the only writer, for longer than the exit may take
+        started = time.monotonic()
+        life.drain()
+        assert gone.wait(10)
+        assert 1.9 < time.monotonic() - started < 4
+    life.stop()
