@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Update, bindparam, case, select, upda
 
 from ..errors import LeaseLostError
 from .engine import reading, writing
+from .receivers import receiver_of
 from .records import Claim, ClaimRefused, VerdictRecord
 from .reviews import open_review
 from .schema import FAILED, LEASED, QUEUED, TERMINAL, VERDICT, db_now, dead_letters, is_leased, is_queued, jobs, outbox, verdicts
@@ -80,6 +81,7 @@ def deliver_to(connection: Connection, *, ledger_id: str, kind: str, urls: list[
             "ledger_id": ledger_id,
             "kind": kind,
             "url": url,
+            "receiver": receiver_of(url),
             "payload": body_text,
         }
         for url in dict.fromkeys(urls)

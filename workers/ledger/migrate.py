@@ -16,7 +16,7 @@ from .engine import reading, writing
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 """The revision this build needs; a test holds it against the migration files."""
 
 _LOCK_NUMBER: Final = 7_283_115_001  # any constant: names the Postgres advisory lock of our migrations
