@@ -61,8 +61,10 @@ def connect(url: str, *, reply_seconds: float = 5.0) -> redis.Redis:
         options["socket_keepalive"] = True
     try:
         return redis.Redis.from_url(address, **options)
-    except ValueError as err:
-        raise SettingsError(f"VERIFRAME_BROKER_URL is no broker URL, use redis://host:port/db or unix:///path: {err}") from err
+    except ValueError:  # its text may hold a piece of the password
+        raise SettingsError(
+            "VERIFRAME_BROKER_URL is no broker URL, use redis://host:port/db or unix:///path; in a password write / as %2F, @ as %40, # as %23"
+        ) from None
 
 
 @contextmanager
