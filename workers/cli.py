@@ -255,13 +255,19 @@ def verdict(
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    to: Annotated[
+        str | None, typer.Option(help="Take the tables back to this revision, before an older image runs", show_default=False)
+    ] = None,
+) -> None:
     """Bring the ledger's tables to this build's schema."""
     from .ledger import Ledger
     from .ledger import migrate as revisions
 
     settings = _settings("migrate", log_level="error")
     ledger = Ledger.open(settings.resolved_ledger_url)
+    if to is not None:
+        revisions.downgrade(ledger.engine, revision=to)
     make_console().print(f"the ledger has schema {revisions.current(ledger.engine)}")
     ledger.close()
 

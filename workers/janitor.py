@@ -14,6 +14,7 @@ import redis
 import structlog
 
 from .broker import Dispatcher
+from .clock_watch import ClockWatch
 from .errors import BrokerFullError, LedgerError, WorkerError
 from .gauges import QueueGauges
 from .ledger import Ledger
@@ -30,7 +31,7 @@ _LEADERSHIP: Final = "janitor"
 _EXPIRE_SECONDS: Final = 1.0
 _GAUGE_SECONDS: Final = 5.0
 _RETIRE_SECONDS: Final = 3600.0
-_RETIRE_PAGE: Final = 5000
+_RETIRE_PAGE: Final = 500
 _RETIRE_AGAIN_SECONDS: Final = 1.0
 _FORGET_SECONDS: Final = 60.0
 _TROUBLE_SECONDS: Final = 1.0
@@ -103,6 +104,7 @@ class Janitor:
         self._forget = _Every(_FORGET_SECONDS)
         self.watch = LoopWatch()
         self._raised: dict[str, set[str]] = {"urgent": set(), "default": set()}
+        self._clock = ClockWatch()
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; outages of broker or ledger are waited out, faults of ours are logged and tried again."""
@@ -137,9 +139,10 @@ class Janitor:
         Raises:
             WorkerError: broker or ledger are away; the next round goes on.
         """
+        may_expire = self._expire.is_due() and not self._clock_was_set()
         if not self._lead():
             return 0
-        if self._expire.is_due():
+        if may_expire:
             self.expire()
         if self._gauge.is_due():
             self._gauges.set_all()
@@ -148,6 +151,14 @@ class Janitor:
         if self._retire.is_due():
             self._retire_page()
         return self.dispatch()
+
+    def _clock_was_set(self) -> bool:
+        """Whether all leases may look dead only because the ledger's clock was set; watched also while another janitor leads."""
+        step = self._clock.step_seconds(self._ledger.now())
+        if step:
+            self._expire.postpone(self._settings.lease_seconds / 2)  # living workers renew by the new time meanwhile
+            log.warning("ledger_clock_set", step_seconds=round(step, 1), note="no lease is taken back until living workers renewed theirs")
+        return bool(step)
 
     def _retire_page(self) -> None:
         """Remove one page of what outlived its time; one page at a time, as the ledger takes no other writes meanwhile."""

@@ -25,7 +25,7 @@ from .app import make_app
 from .broker import check_access, connect, dispatch_queue, require_no_eviction, wait_for
 from .consumer_watch import ConsumerWatch
 from .decode_sandbox import require_sandbox, sandbox_facts, usable_hardware
-from .errors import LeaseLostError, WorkerError
+from .errors import WorkerError
 from .explaining import Explaining
 from .in_flight import Running
 from .ledger import Ledger
@@ -44,6 +44,8 @@ EXIT_STUCK: Final = 70
 
 _UNACKED_INDEX: Final = "unacked_index"
 _POLL_SECONDS: Final = 0.1
+_HAND_BACK_SECONDS: Final = 5.0
+"""A stuck process leaves after this time also when the ledger does not answer."""
 
 
 def renew_deliveries(client: redis.Redis, tags: list[str], *, now: float) -> None:
@@ -116,6 +118,7 @@ class WorkerLife:
             self._drain_started = time.monotonic()
             self._in_flight.draining.set()
             self._metrics.worker_ready.set(0)
+            _leave_after(self._settings.exit_seconds, status=0)
             threading.Thread(target=self._drain, name="drain", daemon=True).start()
 
     # --- heartbeat
@@ -136,7 +139,8 @@ class WorkerLife:
     def _renew(self, running: list[Running]) -> None:
         if not running:
             return
-        held = self._ledger.renew(self._owner, lease_seconds=self._settings.lease_seconds)
+        ids = [job.claim.ledger_id for job in running]
+        held = self._ledger.renew(self._owner, ledger_ids=ids, lease_seconds=self._settings.lease_seconds)
         for job in running:
             if held.get(job.claim.ledger_id) != job.claim.fence and job in self._in_flight.snapshot():
                 job.stop("lease_lost")
@@ -157,6 +161,7 @@ class WorkerLife:
         """A thread cannot be killed: hand the neighbours back unharmed and exit; the guilty lease runs out and is counted."""
         log.error("stuck", ledger_id=stuck.claim.ledger_id, stage=stuck.stage, note="the process exits, its supervisor restarts it")
         self._in_flight.draining.set()
+        _leave_after(_HAND_BACK_SECONDS, status=EXIT_STUCK)
         self._hand_back([job for job in self._in_flight.snapshot() if job is not stuck], why="stuck neighbour")
         os._exit(EXIT_STUCK)
 
@@ -177,24 +182,25 @@ class WorkerLife:
         self._wait_idle(until=started + self._settings.exit_seconds - 1.0)
         left = self._in_flight.snapshot()
         if left:
+            log.warning("exit_forced", left=len(left))
             self._hand_back(left, why="drain")
-        # whatever else hangs (a thread, a connection), the promise is to be gone by now
-        time.sleep(max(0.0, started + self._settings.exit_seconds - time.monotonic()))
-        log.warning("exit_forced", left=len(left))
-        os._exit(0)
 
     def _wait_idle(self, *, until: float) -> None:
         while len(self._in_flight) and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
 
     def _hand_back(self, jobs: list[Running], *, why: str) -> None:
-        for job in jobs:
-            try:
-                self._ledger.release(job.claim, why=why)
-            except LeaseLostError:
-                continue
-            except WorkerError as err:
-                log.warning("hand_back_failed", code=err.code, ledger_id=job.claim.ledger_id, note="its lease runs out")
+        try:
+            self._ledger.release_all([job.claim for job in jobs], why=why)
+        except WorkerError as err:
+            log.warning("hand_back_failed", code=err.code, left=len(jobs), note="their leases run out")
+
+
+def _leave_after(seconds: float, *, status: int) -> None:
+    """End this process then, whatever hangs: a thread, a connection, the ledger that jobs are handed back to."""
+    timer = threading.Timer(seconds, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
 
 
 def signal_self() -> None:

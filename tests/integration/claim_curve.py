@@ -53,17 +53,19 @@ def milliseconds(call: Callable[[], Any], *, times: int) -> float:
 def measure(ledger: Ledger, rows: int) -> dict[str, float]:
     """The calls of a busy minute on one size."""
     waiting = iter(range(10, rows + 1, 10))
+    held: list[str] = []
 
     def claim() -> None:
         got = ledger.claim(f"{next(waiting):032x}", owner="w", lease_seconds=600)
         assert isinstance(got, Claim)
+        held.append(got.ledger_id)
 
     return {
         "rows": rows,
         "claim_ms": milliseconds(claim, times=50),
         "dispatch_page_ms": milliseconds(lambda: ledger.take_due(route="default", page=50, resend_seconds=0), times=9),
         "expiry_scan_ms": milliseconds(lambda: ledger.expire_leases(max_crashes=3, page=50, urls=[], poison_body=lambda _r: {}), times=9),
-        "renew_ms": milliseconds(lambda: ledger.renew("w", lease_seconds=600), times=9),
+        "renew_ms": milliseconds(lambda: ledger.renew("w", ledger_ids=held, lease_seconds=600), times=9),
         "count_waiting_ms": milliseconds(ledger.count_waiting, times=5),
     }
 

@@ -69,7 +69,7 @@ def test_living_workers_are_not_blamed_for_a_ledger_outage(tmp_path):
         end = time.monotonic() + 10
         while time.monotonic() < end:
             try:
-                assert set(ledger.renew("w", lease_seconds=60.0)) == {job}
+                assert set(ledger.renew("w", ledger_ids=[job], lease_seconds=60.0)) == {job}
                 break
             except LedgerError:
                 time.sleep(0.05)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,11 +45,16 @@ from tests.workers.test_ledger import (  # noqa: F401
 from tests.workers.test_queue_facts import (  # noqa: F401
     test_a_video_that_pauses_before_another_try_does_not_wait_for_a_worker,
 )
+from tests.workers.test_screening import Scripted, verdict
 from workers.errors import InvalidMessageError, LedgerUnavailableError
 from workers.ledger import Ledger, Submission, migrate
 from workers.ledger.engine import make_engine
 from workers.ledger.schema import jobs, metadata
 from workers.messages import EnqueueRequest
+from workers.metrics import Metrics
+from workers.screening import Screening
+from workers.settings import Settings
+from workers.sources import ConfiguredSources
 
 pytestmark = pytest.mark.integration
 NUMBER = iter(range(10_000))
@@ -126,3 +133,53 @@ def test_a_restarted_database_costs_no_request(url, ledger, postgres):
     admin.dispose()
     ledger.submit(Submission(request=EnqueueRequest(video_id="after"), door="cli"))
     assert ledger.count_waiting() == 2
+
+
+def demote(ledger: Ledger) -> None:
+    """Make the one pooled connection answer as if its server had become a standby."""
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql("set default_transaction_read_only = on")
+        connection.commit()
+
+
+def test_a_connection_to_a_demoted_primary_is_left_for_the_new_one(ledger):
+    demote(ledger)
+    with pytest.raises(LedgerUnavailableError, match="read-only"):
+        ledger.submit(Submission(request=EnqueueRequest(video_id="during"), door="cli"))
+    ledger.submit(Submission(request=EnqueueRequest(video_id="after"), door="cli"))
+    assert ledger.count_waiting() == 1
+
+
+def test_a_verdict_outlives_a_failover(ledger, tmp_path):
+    (tmp_path / "vid.mp4").write_bytes(b"bytes")
+
+    class FailsOver(Scripted):
+        def screen(self, file, **options):
+            demote(ledger)
+            return super().screen(file, **{**options, "deadline_seconds": 9})
+
+    settings = Settings(media_template=f"{tmp_path}/{{video_id}}.mp4", media_roots=(tmp_path,), lease_seconds=5)
+    sources = ConfiguredSources(settings)
+    screening = Screening(ledger=ledger, screener=FailsOver(verdict()), sources=sources, metrics=Metrics(), settings=settings, owner="w1")
+    job = ledger.submit(Submission(request=EnqueueRequest(video_id="vid"), door="cli")).ledger_id
+    assert screening.run(job, lane="default") == "verdict"
+
+
+def test_a_standby_is_no_ledger(url, ledger):
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql(f"alter database {make_url(url).database} set default_transaction_read_only = on")
+        connection.commit()
+    with pytest.raises(LedgerUnavailableError, match="read-only"):
+        Ledger.open(url)
+    Ledger.open(f"{url}?target_session_attrs=any", create=False).close()
+
+
+def test_a_silent_server_is_noticed(ledger, url):
+    with ledger.engine.connect() as connection, socket.socket(fileno=os.dup(connection.connection.dbapi_connection.fileno())) as wire:
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+        assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+        assert connection.scalar(text("show statement_timeout")) == "1min"
+    other = make_engine(f"{url}?options=-c%20statement_timeout%3D7s")
+    with other.connect() as connection:
+        assert connection.scalar(text("show statement_timeout")) == "7s"
+    other.dispose()

@@ -96,7 +96,7 @@ def ledger_prices(postmaster: int, url: str, *, videos: int) -> dict[str, float]
 
     def renewals() -> None:
         for _ in range(videos):
-            ledger.renew("w", lease_seconds=60)
+            ledger.renew("w", ledger_ids=[job], lease_seconds=60)
 
     lives()  # warm
     latencies.clear()

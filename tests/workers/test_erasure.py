@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import DBAPIError
 
 from api_caller import KEYS, assert_typed, make_caller
@@ -193,7 +193,7 @@ def test_a_worker_that_holds_the_video_writes_nothing_afterwards(ledger):
     with pytest.raises(LeaseLostError):
         ledger.commit_verdict(claim, verdict=record, urls=["http://127.0.0.1:1/"])
     assert tables_that_name(ledger, DOOMED, job) == {"audit_log": 1}
-    assert ledger.renew("w", lease_seconds=60) == {}
+    assert ledger.renew("w", ledger_ids=[claim.ledger_id], lease_seconds=60) == {}
 
 
 def test_a_job_ends_after_its_last_event_and_takes_everything_with_it(ledger):
@@ -289,3 +289,27 @@ def test_delete_over_http(ledger):
 def test_without_a_broker_only_the_ledger_is_asked(ledger):
     live_a_full_life(ledger, DOOMED)
     assert forget_video(ledger, None, DOOMED, actor="x").messages == 0
+
+
+def test_to_forget_reads_no_table_to_its_end(ledger):
+    """Retention holds the only write lock meanwhile: what it takes may not grow with what is on record."""
+    put_verdict(ledger, DOOMED)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("update outbox set delivered_at = 1"))
+    sent = []
+    event.listen(
+        ledger.engine, "before_cursor_execute", lambda _c, _cursor, statement, parameters, *_: sent.append((statement, parameters))
+    )
+    assert ledger.retire(days=-1) == 1
+    assert ledger.retire_verdicts(days=-1).verdicts == 1
+    ledger.erase_video(KEPT, actor="x")
+    deletes = [(statement, parameters) for statement, parameters in sent if statement.startswith("DELETE")]
+    with ledger.engine.connect() as connection:
+        plans = {
+            str(row.detail)
+            for statement, parameters in deletes
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        }
+    allowed = ("SCAN login_links", "SCAN tenant_usage", "SCAN erasure_slips")  # short: people who sign in, tenants' last days, empty
+    assert [plan for plan in sorted(plans) if plan.startswith("SCAN") and not plan.startswith(allowed)] == []
+    assert any("ix_outbox_job" in plan for plan in plans)

@@ -189,12 +189,12 @@ def test_renewal_keeps_a_lease_and_tells_what_is_lost(ledger):
     claims = [claimed(ledger, job, lease=0.8) for job in jobs]
     deadline = time.monotonic() + 1.2
     while time.monotonic() < deadline:
-        assert ledger.renew("w1", lease_seconds=0.8) == {c.ledger_id: c.fence for c in claims}
+        assert ledger.renew("w1", ledger_ids=jobs, lease_seconds=0.8) == {c.ledger_id: c.fence for c in claims}
         assert ledger.expire_leases(max_crashes=3, page=10, urls=[], poison_body=lambda _row: {}) == []
         time.sleep(0.05)
     time.sleep(0.9)
     assert len(ledger.expire_leases(max_crashes=3, page=10, urls=[], poison_body=lambda _row: {})) == 3
-    assert ledger.renew("w1", lease_seconds=60) == {}
+    assert ledger.renew("w1", ledger_ids=jobs, lease_seconds=60) == {}
 
 
 def test_three_dead_leases_poison_a_video_and_say_so_once(ledger):
@@ -426,8 +426,8 @@ def test_the_scans_touch_live_rows_only(ledger):
     assert "ledger_id=?" in bump
     [expired] = plans_of(ledger, lambda: ledger.expire_leases(max_crashes=3, page=10, urls=[], poison_body=dict))
     assert "INDEX ix_jobs_leased" in expired
-    [renewed] = plans_of(ledger, lambda: ledger.renew("w1", lease_seconds=60))
-    assert "INDEX ix_jobs_leased" in renewed
+    [renewed] = plans_of(ledger, lambda: ledger.renew("w1", ledger_ids=[job], lease_seconds=60))
+    assert "ledger_id=?" in renewed
     claim, *_ = plans_of(ledger, lambda: ledger.claim(job, owner="w1", lease_seconds=60))
     assert "ledger_id=?" in claim
     assert "SCAN" not in claim

@@ -116,7 +116,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(worker=st.sampled_from("abc"))
     def heartbeat(self, worker: str) -> None:
         held = {job: c.fence for job, c in self.holder.items() if c is not None and c.owner == worker and self.state[job] == "LEASED"}
-        assert self.ledger.renew(worker, lease_seconds=1000) == held
+        assert self.ledger.renew(worker, ledger_ids=list(self.jobs.values()), lease_seconds=1000) == held
 
     @rule()
     def dispatch(self) -> None:

@@ -59,6 +59,19 @@ def test_the_heartbeat_keeps_leases_and_notices_lost_ones(ledger):
     life.stop()
 
 
+def test_a_lease_that_nobody_works_on_runs_out_beside_a_busy_neighbour(ledger):
+    life, in_flight = make_life(ledger)
+    run_one(ledger, in_flight, "busy")
+    orphan = run_one(ledger, in_flight, "orphan")
+    in_flight.remove(orphan)  # as after a claim whose answer was lost, or a commit that was given up
+    life.start()
+    time.sleep(1.0)
+    ledger.expire_leases(max_crashes=3, page=5, urls=[], poison_body=lambda _row: {})
+    life.stop()
+    assert ledger.job(orphan.claim.ledger_id).state == "QUEUED"
+    assert ledger.latest_job("busy").state == "LEASED"
+
+
 def test_a_ledger_outage_does_not_stop_the_heartbeat(ledger, monkeypatch):
     life, in_flight = make_life(ledger)
     run_one(ledger, in_flight)
@@ -126,4 +139,18 @@ def test_a_drain_hands_back_what_does_not_end_and_then_leaves(ledger, monkeypatc
     assert time.monotonic() - started < 4
     row = ledger.job(running.claim.ledger_id)
     assert (row.state, row.attempts) == ("QUEUED", 0)
+    life.stop()
+
+
+def test_a_busy_ledger_does_not_hold_up_the_exit(ledger, monkeypatch):
+    life, in_flight = make_life(ledger)
+    for name in ("a", "b", "c"):
+        run_one(ledger, in_flight, name)
+    gone = threading.Event()
+    monkeypatch.setattr(lifecycle.os, "_exit", lambda _status: gone.set())
+    with ledger.engine.begin():  # the only writer, for longer than the exit may take
+        started = time.monotonic()
+        life.drain()
+        assert gone.wait(10)
+        assert 1.9 < time.monotonic() - started < 4
     life.stop()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import workers
+from workers.broker import connect
 from workers.errors import SettingsError
 from workers.settings import Settings, base_environment, load_settings
 
@@ -98,3 +99,10 @@ def test_only_settings_reads_the_environment():
             ):
                 readers.add(path.relative_to(package).as_posix())
     assert readers - {"demo.py", "demo_clips.py"} == {"settings.py"}
+
+
+def test_an_address_of_the_broker_that_is_none_tells_no_password():
+    with pytest.raises(SettingsError, match="%2F") as refused:
+        connect("redis://:S3cr/et@broker:6379/0")
+    assert "S3cr" not in str(refused.value)
+    assert refused.value.__suppress_context__, "a trace would show the parser's own words"

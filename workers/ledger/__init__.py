@@ -12,7 +12,7 @@ from typing import Self
 from sqlalchemy import Engine
 
 from . import migrate
-from .deliveries import Deliveries, receiver_of
+from .deliveries import Deliveries
 from .doors import AuditEntry, Doors, KeyRow, TenantLimits
 from .engine import make_engine, reading
 from .erasure import Erased, Erasure
@@ -21,6 +21,7 @@ from .labels import LabelledVerdict, Labels
 from .leases import Leases
 from .media import MediaFacts
 from .queries import Queries
+from .receivers import receiver_of
 from .records import (
     Claim,
     ClaimRefused,

@@ -12,16 +12,12 @@ from sqlalchemy import Engine, select, update
 
 from .engine import reading, writing
 from .leases import bury
+from .receivers import receiver_of
 from .records import OutboxEvent
 from .schema import db_now, dead_letters, is_pending, outbox
 from .submissions import record_events
 
 PAYLOAD_KEPT_BYTES = 4096
-
-
-def receiver_of(url: str) -> str:
-    """Scheme, host and port of a webhook address, as it is written."""
-    return "/".join(url.split("/", 3)[:3])
 
 
 class Deliveries:
@@ -41,8 +37,8 @@ class Deliveries:
             per_receiver: how many may be on their way to one, these included.
         """
         most = per_receiver or page
-        busy = [~outbox.c.url.startswith(f"{receiver}/", autoescape=True) for receiver, count in running.items() if count >= most]
-        due = select(outbox.c.event_id, outbox.c.url).where(is_pending, outbox.c.next_try_at <= db_now(), *busy)
+        busy = [receiver for receiver, count in running.items() if count >= most]
+        due = select(outbox.c.event_id, outbox.c.url).where(is_pending, outbox.c.next_try_at <= db_now(), outbox.c.receiver.not_in(busy))
         picked: list[str] = []
         counts = Counter(running)
         with reading(self._engine) as connection:

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool, StaticPool
@@ -18,6 +18,20 @@ from ..errors import InvalidMessageError, LedgerError, LedgerFullError, LedgerUn
 
 BUSY_SECONDS = 30.0
 """How long SQLite waits for another writer: far above any transaction of ours (milliseconds)."""
+
+_POSTGRES_OPTIONS: Final[dict[str, int | str]] = {
+    "connect_timeout": 5,
+    # a server that went away without a word (failover, a dropped route) is noticed within 20 to 25 seconds, idle or not
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # milliseconds
+    "target_session_attrs": "read-write",  # of several hosts the primary; a standby is as good as none
+}
+_STATEMENT_SECONDS: Final = 60
+"""After this a statement gives up on Postgres: far above any of ours, so it waits for a lock or a disk that hangs."""
+_READ_ONLY: Final = "25006"
+"""SQLSTATE of a write that met a server which became a standby."""
 
 
 def make_engine(url: str, *, sqlite_synchronous: str = "normal", pool_size: int = 8) -> Engine:
@@ -47,7 +61,7 @@ def make_engine(url: str, *, sqlite_synchronous: str = "normal", pool_size: int 
                 max_overflow=pool_size,
                 pool_pre_ping=True,  # a restarted database must not cost a request
                 pool_timeout=10,
-                connect_args={"connect_timeout": 5},
+                connect_args={name: value for name, value in _POSTGRES_OPTIONS.items() if name not in parsed.query},
             )
             _prepare_postgres(engine)
             return engine
@@ -90,7 +104,16 @@ def _prepare_postgres(engine: Engine) -> None:
     def _on_connect(connection: Any, _record: Any) -> None:
         # our statements are short: compiling one costs more than it can save, and a guess too high at its rows is enough to have it compiled
         connection.execute("SET jit = off")
+        # unless the role or the URL says another
+        limit = f"set_config('statement_timeout', '{_STATEMENT_SECONDS}s', false)"
+        connection.execute(f"SELECT {limit} WHERE current_setting('statement_timeout') = '0'")
         connection.commit()
+
+    @event.listens_for(engine, "handle_error")
+    def _on_error(context: ExceptionContext) -> None:
+        # a demoted primary answers every ping: only when its connections are closed does the next one look for the new primary
+        if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+            context.is_disconnect = True
 
 
 def translated(err: Exception) -> WorkerError:

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Engine, Table, delete, insert, select
 from ..messages import names_video
 from .door_schema import erasure_slips, tenant_usage
 from .doors import DAY_SECONDS, record_audit
-from .engine import writing
+from .engine import reading, writing
 from .explanations import explanations
 from .review_schema import login_links, review_items, review_log
 from .schema import db_now, dead_letters, events, jobs, outbox, submission_keys, verdicts
@@ -54,6 +54,10 @@ class Erasure:
             tenant: whose video; another tenant's video of the same ID stays.
             actor: who asked; kept in the audit log with the video's ID and the counts.
         """
+        letters: list[int] = []
+        if tenant == "":  # queue and stream know no tenants
+            with reading(self._engine) as connection:  # all of them are read: others may write meanwhile
+                letters = _letters_that_name(connection, video_id)
         with writing(self._engine) as connection:
             mine = delete(jobs).where(jobs.c.video_id == video_id, jobs.c.tenant == tenant).returning(jobs.c.ledger_id)
             # first, because it waits for a commit that is under way: what that wrote is seen below
@@ -67,9 +71,8 @@ class Erasure:
             )
             ledger_ids = sorted({*gone, *connection.scalars(traces)})
             erased = _erase_rows(connection, seqs=seqs, ledger_ids=ledger_ids, jobs_gone=len(gone))
-            if tenant == "":  # queue and stream know no tenants
-                num_letters = _delete_in(connection, dead_letters, dead_letters.c.seq, _letters_that_name(connection, video_id))
-                erased = replace(erased, other=erased.other + num_letters)
+            num_letters = _delete_in(connection, dead_letters, dead_letters.c.seq, letters)
+            erased = replace(erased, other=erased.other + num_letters)
             if not erased.is_empty:
                 detail = {name: count for name, count in asdict(erased).items() if count}
                 record_audit(connection, actor=actor, action="video_erased", target=video_id, tenant=tenant, detail=detail)

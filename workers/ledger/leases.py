@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Update, bindparam, case, select, update
@@ -11,6 +13,7 @@ from sqlalchemy import Connection, Engine, Update, bindparam, case, select, upda
 from ..errors import LeaseLostError
 from ..messages import answer_to_job
 from .engine import reading, writing
+from .receivers import receiver_of
 from .records import Claim, ClaimRefused, VerdictRecord
 from .reviews import open_review
 from .schema import FAILED, LEASED, QUEUED, TERMINAL, VERDICT, db_now, dead_letters, is_leased, is_queued, jobs, outbox, verdicts
@@ -32,7 +35,7 @@ _CLAIM: Final = (
 )
 _RENEW: Final = (
     update(jobs)
-    .where(is_leased, jobs.c.owner == bindparam("holder"))
+    .where(jobs.c.ledger_id.in_(bindparam("held", expanding=True)), is_leased, jobs.c.owner == bindparam("holder"))
     .values(lease_until=db_now() + bindparam("lease"))
     .returning(jobs.c.ledger_id, jobs.c.fence)
 )
@@ -79,6 +82,7 @@ def deliver_to(connection: Connection, *, ledger_id: str, kind: str, urls: list[
             "ledger_id": ledger_id,
             "kind": kind,
             "url": url,
+            "receiver": receiver_of(url),
             "payload": body_text,
         }
         for url in dict.fromkeys(urls)
@@ -132,10 +136,13 @@ class Leases:
             return ClaimRefused("terminal")
         return ClaimRefused("leased" if state == LEASED else "not_due")
 
-    def renew(self, owner: str, *, lease_seconds: float) -> dict[str, int]:
-        """Renew every lease of one owner in one statement; gives `{ledger_id: fence}` of what is still held."""
+    def renew(self, owner: str, *, ledger_ids: Sequence[str], lease_seconds: float) -> dict[str, int]:
+        """Renew the leases of the jobs an owner works on, in one statement; gives `{ledger_id: fence}` of what is still held.
+
+        Named one by one: of a claim whose answer was lost the owner knows nothing, and that lease has to run out.
+        """
         with writing(self._engine) as connection:
-            rows = connection.execute(_RENEW, {"holder": owner, "lease": lease_seconds}).all()
+            rows = connection.execute(_RENEW, {"holder": owner, "held": ledger_ids, "lease": lease_seconds}).all()
         return {row.ledger_id: row.fence for row in rows}
 
     def commit_verdict(self, claim: Claim, *, verdict: VerdictRecord, urls: list[str]) -> bool:
@@ -203,6 +210,14 @@ class Leases:
         with writing(self._engine) as connection:
             _touch(connection, _RELEASE, claim, {})
             record_events(connection, [_event(claim, "released", detail=why)])
+
+    def release_all(self, claims: Sequence[Claim], *, why: str) -> None:
+        """Hand jobs back as `release` does, in one transaction: a slow ledger is waited for once; lost leases are left out."""
+        with writing(self._engine) as connection:
+            for claim in claims:
+                with contextlib.suppress(LeaseLostError):
+                    _touch(connection, _RELEASE, claim, {})
+                    record_events(connection, [_event(claim, "released", detail=why)])
 
     @staticmethod
     def _finish(

@@ -145,6 +145,7 @@ outbox: Final = Table(
     Column("ledger_id", String(32), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("url", Text, nullable=False),
+    Column("receiver", Text, nullable=False, server_default=""),
     Column("payload", Text, nullable=False),
     Column("created_at", _Seconds, nullable=False),
     Column("next_try_at", _Seconds, nullable=False),
@@ -152,6 +153,7 @@ outbox: Final = Table(
     Column("delivered_at", _Seconds),
     Column("given_up_at", _Seconds),
 )
+Index("ix_outbox_job", outbox.c.ledger_id)
 is_pending: Final = outbox.c.delivered_at.is_(None) & outbox.c.given_up_at.is_(None)
 Index(
     "ix_outbox_pending", outbox.c.next_try_at, outbox.c.event_id, outbox.c.created_at, sqlite_where=is_pending, postgresql_where=is_pending
@@ -171,6 +173,9 @@ dead_letters: Final = Table(
     Column("created_at", _Seconds, nullable=False),
 )
 
+Index("ix_dead_letters_job", dead_letters.c.ledger_id)
+Index("ix_dead_letters_at", dead_letters.c.created_at)
+
 submission_keys: Final = Table(
     "submission_keys",
     metadata,
@@ -179,6 +184,7 @@ submission_keys: Final = Table(
     Column("ledger_id", String(32), nullable=False),
     Column("created_at", _Seconds, nullable=False),
 )
+Index("ix_submission_keys_job", submission_keys.c.ledger_id)
 
 events: Final = Table(
     "events",

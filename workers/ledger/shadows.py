@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, Float, Integer, String, Table, UniqueConstraint, select
+from sqlalchemy import BigInteger, Column, Connection, Engine, Float, Index, Integer, String, Table, UniqueConstraint, select
 
 from .engine import reading
 from .records import VerdictRecord
@@ -32,6 +32,7 @@ shadow_verdicts: Final = Table(
     UniqueConstraint("bundle_set", "verdict_seq", name="uq_shadow_verdicts_pair"),
     sqlite_autoincrement=True,
 )
+Index("ix_shadow_verdicts_verdict", shadow_verdicts.c.verdict_seq)
 
 
 @dataclass(frozen=True, slots=True)

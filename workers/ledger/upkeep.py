@@ -90,10 +90,19 @@ class Upkeep:
 
     _engine: Engine
 
+    def now(self) -> float:
+        """Seconds since the epoch by the database's clock."""
+        with reading(self._engine) as connection:
+            return float(connection.scalar(select(db_now())) or 0.0)
+
     def lead(self, name: str, *, owner: str, seconds: float) -> bool:
-        """Take or keep the leadership `name` for `seconds` by the database's clock; False while another owner has it."""
+        """Take or keep the leadership `name` for `seconds` by the database's clock; False while another owner has it.
+
+        One that lasts twice as long was taken before the clock was set back: it would outlive its owner by that hour, or day.
+        """
+        is_over = (leaders.c.until < db_now()) | (leaders.c.until > db_now() + 2 * seconds)
         with writing(self._engine) as connection:
-            mine = update(leaders).where(leaders.c.name == name, (leaders.c.owner == owner) | (leaders.c.until < db_now()))
+            mine = update(leaders).where(leaders.c.name == name, (leaders.c.owner == owner) | is_over)
             if connection.execute(mine.values(owner=owner, until=db_now() + seconds)).rowcount == 1:
                 return True
             fresh = insert_or_ignore(connection, leaders).values(until=db_now() + bindparam("seconds"))
