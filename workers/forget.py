@@ -16,7 +16,7 @@ from .broker import translated
 from .errors import InvalidMessageError
 from .ingest import STREAM, STREAM_FIELD, submissions_of
 from .ledger import Erased, Ledger, Submission
-from .messages import INBOX_LANES, names_video, parse_celery_message
+from .messages import INBOX_LANES, inbox_lists, names_video, parse_celery_message
 
 _PAGE: Final = 500
 
@@ -62,15 +62,16 @@ def forget_video(ledger: Ledger, client: redis.Redis | None, video_id: str, *, t
 def _forget_inbox(client: redis.Redis, video_id: str) -> int:
     removed = 0
     for lane in INBOX_LANES:
-        found = [raw for raw in _inbox(client, lane) if _names(raw, video_id, lane=lane)]
-        for raw in set(found):
-            removed += int(client.lrem(lane, 0, raw))  # type: ignore[arg-type]
+        for name in inbox_lists(lane):
+            found = [raw for raw in _inbox(client, name) if _names(raw, video_id, lane=lane)]
+            for raw in set(found):
+                removed += int(client.lrem(name, 0, raw))  # type: ignore[arg-type]
     return removed
 
 
-def _inbox(client: redis.Redis, lane: str) -> Iterator[bytes]:
+def _inbox(client: redis.Redis, name: str) -> Iterator[bytes]:
     start = 0
-    while page := client.lrange(lane, start, start + _PAGE - 1):
+    while page := client.lrange(name, start, start + _PAGE - 1):
         yield from page  # type: ignore[misc]
         start += _PAGE
 

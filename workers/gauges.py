@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Final
 
 import redis
@@ -12,7 +13,7 @@ from .broker import translated
 from .errors import BrokerError
 from .forecast import CostModel, MediaSums, fit
 from .ledger import Ledger
-from .messages import INBOX_LANES
+from .messages import INBOX_LANES, inbox_lists
 from .metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,13 @@ class QueueGauges:
             return {}
         try:
             with translated():
-                return {lane: int(self._client.llen(lane)) for lane in INBOX_LANES}
+                pipe = self._client.pipeline(transaction=False)
+                lists = [(lane, name) for lane in INBOX_LANES for name in inbox_lists(lane)]
+                for _lane, name in lists:
+                    pipe.llen(name)
+                lengths = Counter[str]()
+                for (lane, _name), length in zip(lists, pipe.execute(), strict=True):
+                    lengths[lane] += int(length)
+                return dict(lengths)
         except BrokerError:
             return {}

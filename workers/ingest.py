@@ -1,4 +1,4 @@
-"""Reads the public inbox: the Redis lists `urgent`, `default`, `bulk` and the stream `video-events` -> ledger rows.
+"""Reads the public inbox: the Redis lists of the lanes `urgent`, `default`, `bulk` and the stream `video-events` -> ledger rows.
 
 Peek, commit, remove: a message stays in its list until its ledger row is committed, so that no kill at any moment can lose
 it, nobody's private list has to be recovered, and a full broker can still be drained (removing is allowed when moving is
@@ -21,7 +21,7 @@ from .broker import translated
 from .errors import BrokerError, BrokerFullError, InvalidMessageError, LedgerUnavailableError
 from .intake import Intake
 from .ledger import Ledger, Submission
-from .messages import INBOX_LANES, Lane, parse_celery_message, parse_event
+from .messages import INBOX_LANES, Lane, inbox_lists, parse_celery_message, parse_event
 from .metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -127,11 +127,16 @@ class Ingest:
             self._client.delete(_LOCK_KEY)
 
     def _drain_lane(self, lane: Lane) -> int:
+        names = inbox_lists(lane)
         with translated():
-            found: list[bytes] = self._client.lrange(lane, -self._batch, -1)  # type: ignore[assignment]
-        if not found:
-            return 0
-        raw_messages = found[::-1]  # oldest first: hints are sent in this order
+            pipe = self._client.pipeline(transaction=False)
+            for name in names:
+                pipe.lrange(name, -self._batch, -1)
+            found: list[list[bytes]] = pipe.execute()
+        # oldest first: hints are sent in this order
+        return sum(self._drain_list(name, each[::-1], lane=lane) for name, each in zip(names, found, strict=True) if each)
+
+    def _drain_list(self, name: str, raw_messages: Sequence[bytes], *, lane: Lane) -> int:
 
         def parse(raw: bytes) -> list[Submission]:
             request, traceparent = parse_celery_message(raw, lane=lane)
@@ -141,7 +146,7 @@ class Ingest:
         with translated():
             pipe = self._client.pipeline(transaction=False)
             for raw in raw_messages:  # the oldest is at the tail: found at once from there
-                pipe.lrem(lane, -1, raw)  # type: ignore[arg-type]
+                pipe.lrem(name, -1, raw)  # type: ignore[arg-type]
             pipe.execute()
         return len(raw_messages)
 

@@ -7,6 +7,7 @@ from .celery_wire import (
     dispatch_message,
     enqueue_message,
     explain_message,
+    inbox_lists,
     parse_celery_message,
 )
 from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqueue
@@ -33,6 +34,7 @@ __all__ = [
     "evidence_body",
     "explain_message",
     "failure_body",
+    "inbox_lists",
     "load_json",
     "names_video",
     "parse_celery_message",
