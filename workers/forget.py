@@ -6,7 +6,7 @@ Dispatch queues hold job IDs only; without their rows they name nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ import redis
 
 from .broker import translated
 from .errors import InvalidMessageError
-from .ingest import STREAM, STREAM_FIELD, submissions_of
+from .ingest import STREAM, STREAM_FIELD, submissions_of, whole_entry
 from .ledger import Erased, Ledger, Submission
 from .messages import INBOX_LANES, inbox_lists, names_video, parse_celery_message
 
@@ -91,7 +91,7 @@ def _forget_stream(ledger: Ledger, client: redis.Redis, video_id: str) -> int:
             return removed
         doomed = []
         for entry_id, fields in page:
-            names_it, others = _event_names(fields.get(STREAM_FIELD.encode(), b""), video_id)
+            names_it, others = _entry_names(fields, video_id)
             if names_it:
                 # an entry goes whole: what else it tells of is taken in first, as the ingest would; the janitor dispatches it
                 ledger.submit_many(others)
@@ -101,11 +101,11 @@ def _forget_stream(ledger: Ledger, client: redis.Redis, video_id: str) -> int:
         after = b"(" + page[-1][0]
 
 
-def _event_names(raw: bytes, video_id: str) -> tuple[bool, list[Submission]]:
+def _entry_names(fields: Mapping[bytes, bytes], video_id: str) -> tuple[bool, list[Submission]]:
     """Whether an entry of the stream names the video, and what it asks for beside it."""
     try:
-        asked = submissions_of(raw)
-    except InvalidMessageError:
-        return names_video(raw, video_id), []
+        asked = submissions_of(fields[STREAM_FIELD.encode()])
+    except (KeyError, InvalidMessageError):
+        return names_video(whole_entry(fields), video_id), []
     others = [submission for submission in asked if submission.request.video_id != video_id]
     return len(others) < len(asked), others

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import redis
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 STREAM: Final = "video-events"
 STREAM_FIELD: Final = "event"
 GROUP: Final = "veriframe"
+_FIELD: Final = STREAM_FIELD.encode()
 _LOCK_KEY: Final = "veriframe.ingest.lock"
 _LOCK_MILLISECONDS: Final = 3000
 _IDLE_SECONDS: Final = (0.02, 0.25)
@@ -49,6 +50,11 @@ def submissions_of(raw: bytes) -> list[Submission]:
         )
         for event in parse_event(raw)
     ]
+
+
+def whole_entry(fields: Mapping[bytes, bytes]) -> bytes:
+    """All fields of an entry of the stream, a line each, as they came: for people, and for what looks for names in it."""
+    return b"\n".join(name + b"=" + value for name, value in fields.items())
 
 
 class Ingest:
@@ -181,8 +187,7 @@ class Ingest:
             entries.extend(fresh)
         if not entries:
             return 0
-        payloads = [fields.get(STREAM_FIELD.encode(), b"") for _entry_id, fields in entries if fields is not None]
-        self._take_in(payloads, parse=submissions_of, door="stream")
+        self._take_in(self._payloads([fields for _entry_id, fields in entries if fields is not None]), parse=submissions_of, door="stream")
         entry_ids = [entry_id for entry_id, _fields in entries]
         with translated():
             # deleted first: cut off in between, an entry that is gone is only claimed once more, an acknowledged one would stay
@@ -191,6 +196,18 @@ class Ingest:
             pipe.xack(STREAM, GROUP, *entry_ids)
             pipe.execute()
         return len(entries)
+
+    def _payloads(self, entries: Sequence[Mapping[bytes, bytes]]) -> list[bytes]:
+        """The events in these entries; an entry without one becomes a dead letter."""
+        payloads = []
+        for fields in entries:
+            if _FIELD in fields:
+                payloads.append(fields[_FIELD])
+            else:
+                names = ", ".join(repr(name.decode("utf-8", "backslashreplace"))[:40] for name in list(fields)[:8])
+                error = InvalidMessageError(f"an entry of the stream has its event in the field {STREAM_FIELD!r}, this one has {names}")
+                self._bury(whole_entry(fields), error, door="stream")
+        return payloads
 
     def _ensure_group(self) -> None:
         if self._group_known:

@@ -189,6 +189,17 @@ def test_what_the_ledger_has_leaves_the_stream(redis_server, ledger):
     assert (reader.client.xlen(STREAM), reader.client.xpending(STREAM, GROUP)["pending"]) == (0, 0)
 
 
+def test_an_event_in_another_field_is_kept_for_people(redis_server, ledger):
+    reader = Reader(redis_server, ledger, "r1")
+    for field in ("data", "payload"):
+        reader.client.xadd(STREAM, {field: f'{{"video_id": "in_{field}"}}', "n\xff": "1"})
+    assert reader.ingest.step() == 2
+    letters = {letter["payload"]: letter["message"] for letter in ledger.list_dead_letters()}
+    assert set(letters) == {f'{field}={{"video_id": "in_{field}"}}\nn\xff=1' for field in ("data", "payload")}
+    assert all("'event'" in message for message in letters.values())
+    assert "'payload'" in letters['payload={"video_id": "in_payload"}\nn\xff=1']
+
+
 def test_an_entry_deleted_by_a_reader_that_died_before_it_acknowledged_is_done_with(redis_server, ledger):
     client = connect(redis_server.url)
     client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)

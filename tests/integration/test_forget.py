@@ -52,6 +52,17 @@ def test_messages_and_events_of_the_video_are_gone(redis_server, ledger):
     client.close()
 
 
+def test_an_event_in_a_field_that_is_not_read_is_forgotten_too(redis_server, ledger):
+    client = connect(redis_server.url)
+    client.xadd(STREAM, {"data": '{"video_id": "doomed"}'})
+    client.xadd(STREAM, {"data": '{"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": "a/clip.mp4"}}}]}'})
+    client.xadd(STREAM, {"data": '{"video_id": "doomed_2"}'})
+    assert forget_video(ledger, client, "doomed", actor="test").messages == 1
+    assert forget_video(ledger, client, video_id_of_object("b", "a/clip.mp4"), actor="test").messages == 1
+    assert client.xlen(STREAM) == 1
+    client.close()
+
+
 def test_the_other_objects_of_a_notification_are_taken_in_as_the_ingest_would(redis_server, ledger):
     client = connect(redis_server.url)
     keys = ("alice/clip.mp4", "bob/clip.mp4", "carol/clip.mp4")
