@@ -14,8 +14,8 @@ import redis
 
 from .broker import translated
 from .errors import InvalidMessageError
-from .ingest import STREAM, STREAM_FIELD, submissions_of, whole_entry
-from .ledger import Erased, Ledger, Submission
+from .ingest import STREAM, STREAM_FIELD, Asked, asked_by, whole_entry
+from .ledger import Erased, Ledger
 from .messages import INBOX_LANES, inbox_lists, names_video, parse_celery_message
 
 _PAGE: Final = 500
@@ -94,18 +94,22 @@ def _forget_stream(ledger: Ledger, client: redis.Redis, video_id: str) -> int:
             names_it, others = _entry_names(fields, video_id)
             if names_it:
                 # an entry goes whole: what else it tells of is taken in first, as the ingest would; the janitor dispatches it
-                ledger.submit_many(others)
+                ledger.submit_many(others.submissions)
+                for record in others.refused:
+                    ledger.bury_message(record.raw, door="stream", code=record.error.code, message=str(record.error))
                 doomed.append(entry_id)
         if doomed:
             removed += int(client.xdel(STREAM, *doomed))
         after = b"(" + page[-1][0]
 
 
-def _entry_names(fields: Mapping[bytes, bytes], video_id: str) -> tuple[bool, list[Submission]]:
+def _entry_names(fields: Mapping[bytes, bytes], video_id: str) -> tuple[bool, Asked]:
     """Whether an entry of the stream names the video, and what it asks for beside it."""
     try:
-        asked = submissions_of(fields[STREAM_FIELD.encode()])
+        asked = asked_by(fields[STREAM_FIELD.encode()])
     except (KeyError, InvalidMessageError):
-        return names_video(whole_entry(fields), video_id), []
-    others = [submission for submission in asked if submission.request.video_id != video_id]
-    return len(others) < len(asked), others
+        return names_video(whole_entry(fields), video_id), Asked()
+    submissions = tuple(each for each in asked.submissions if each.request.video_id != video_id)
+    refused = tuple(each for each in asked.refused if not names_video(each.raw, video_id))
+    is_named = (len(submissions), len(refused)) < (len(asked.submissions), len(asked.refused))
+    return is_named, Asked(submissions, refused)

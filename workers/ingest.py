@@ -12,6 +12,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
@@ -21,7 +22,7 @@ from .broker import translated
 from .errors import BrokerError, BrokerFullError, InvalidMessageError, LedgerUnavailableError
 from .intake import Intake
 from .ledger import Ledger, Submission
-from .messages import INBOX_LANES, Lane, inbox_lists, parse_celery_message, parse_event
+from .messages import INBOX_LANES, Lane, RefusedRecord, inbox_lists, parse_celery_message, parse_event
 from .metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -38,18 +39,28 @@ _TROUBLE_SECONDS: Final = 0.5
 _FAULT_SECONDS: Final = 5.0
 
 
-def submissions_of(raw: bytes) -> list[Submission]:
-    """What one entry of the event stream asks for.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one message asks for."""
+
+    submissions: tuple[Submission, ...] = ()
+    refused: tuple[RefusedRecord, ...] = ()
+
+
+def asked_by(raw: bytes) -> Asked:
+    """What the event of one entry of the stream asks for.
 
     Raises:
         InvalidMessageError: as `parse_event`.
     """
-    return [
+    events = parse_event(raw)
+    submissions = (
         Submission(
             request=event.request, door="stream", trace_id=event.traceparent, key=event.dedupe_key, source_version=event.source_version
         )
-        for event in parse_event(raw)
-    ]
+        for event in events.requests
+    )
+    return Asked(tuple(submissions), events.refused)
 
 
 def whole_entry(fields: Mapping[bytes, bytes]) -> bytes:
@@ -144,9 +155,9 @@ class Ingest:
 
     def _drain_list(self, name: str, raw_messages: Sequence[bytes], *, lane: Lane) -> int:
 
-        def parse(raw: bytes) -> list[Submission]:
+        def parse(raw: bytes) -> Asked:
             request, traceparent = parse_celery_message(raw, lane=lane)
-            return [Submission(request=request, door="queue", trace_id=traceparent)]
+            return Asked((Submission(request=request, door="queue", trace_id=traceparent),))
 
         self._take_in(raw_messages, parse=parse, door="queue")
         with translated():
@@ -156,17 +167,21 @@ class Ingest:
             pipe.execute()
         return len(raw_messages)
 
-    def _take_in(self, raw_messages: Sequence[bytes], *, parse: Callable[[bytes], list[Submission]], door: str) -> None:
+    def _take_in(self, raw_messages: Sequence[bytes], *, parse: Callable[[bytes], Asked], door: str) -> None:
         """Commit a batch: good ones become rows, bad ones dead letters. When it returns all may be removed."""
         submissions: list[Submission] = []
         for raw in raw_messages:
             try:
-                submissions.extend(parse(raw))
+                asked = parse(raw)
             except InvalidMessageError as err:
                 self._bury(raw, err, door=door)
             except Exception:  # a bug of ours: it must not hold up the messages beside it
                 log.exception("message_not_read", door=door)
                 self._bury(raw, InvalidMessageError("reading it failed in Veriframe itself: report it with the message"), door=door)
+            else:
+                submissions.extend(asked.submissions)
+                for record in asked.refused:
+                    self._bury(record.raw, record.error, door=door)
         if submissions:
             self._intake.accept(submissions)
 
@@ -187,7 +202,7 @@ class Ingest:
             entries.extend(fresh)
         if not entries:
             return 0
-        self._take_in(self._payloads([fields for _entry_id, fields in entries if fields is not None]), parse=submissions_of, door="stream")
+        self._take_in(self._payloads([fields for _entry_id, fields in entries if fields is not None]), parse=asked_by, door="stream")
         entry_ids = [entry_id for entry_id, _fields in entries]
         with translated():
             # deleted first: cut off in between, an entry that is gone is only claimed once more, an acknowledged one would stay

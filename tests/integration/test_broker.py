@@ -189,6 +189,16 @@ def test_what_the_ledger_has_leaves_the_stream(redis_server, ledger):
     assert (reader.client.xlen(STREAM), reader.client.xpending(STREAM, GROUP)["pending"]) == (0, 0)
 
 
+def test_one_odd_object_of_a_notification_takes_no_other_with_it(redis_server, ledger):
+    reader = Reader(redis_server, ledger, "r1")
+    keys = [*(f"good{number}.mp4" for number in range(100)), "folder/Icon%0D"]
+    records = [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key}}} for key in keys]
+    reader.client.xadd(STREAM, {"event": json.dumps({"Records": records})})
+    assert reader.ingest.step() == 1
+    assert ledger.count_waiting() == 100
+    assert [json.loads(letter["payload"]) for letter in ledger.list_dead_letters()] == [{"Records": records[-1:]}]
+
+
 def test_an_event_in_another_field_is_kept_for_people(redis_server, ledger):
     reader = Reader(redis_server, ledger, "r1")
     for field in ("data", "payload"):

@@ -10,7 +10,7 @@ from workers.allowance import Limiter
 from workers.broker import connect
 from workers.errors import BrokerUnavailableError, RateLimitedError
 from workers.forget import forget_video
-from workers.ingest import STREAM, STREAM_FIELD, submissions_of
+from workers.ingest import STREAM, STREAM_FIELD, asked_by
 from workers.ledger import Ledger
 from workers.messages import enqueue_message, parse_enqueue
 from workers.messages.events import video_id_of_object
@@ -65,15 +65,16 @@ def test_an_event_in_a_field_that_is_not_read_is_forgotten_too(redis_server, led
 
 def test_the_other_objects_of_a_notification_are_taken_in_as_the_ingest_would(redis_server, ledger):
     client = connect(redis_server.url)
-    keys = ("alice/clip.mp4", "bob/clip.mp4", "carol/clip.mp4")
+    keys = ("alice/clip.mp4", "bob/clip.mp4", "carol/clip.mp4", "Icon%0D")
     records = [{"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key, "eTag": "1"}}} for key in keys]
     notification = json.dumps({"Records": records}).encode()
     client.xadd(STREAM, {STREAM_FIELD: notification})
-    alice, bob, carol = (video_id_of_object("b", key) for key in keys)
+    alice, bob, carol = (video_id_of_object("b", key) for key in keys[:3])
     assert forget_video(ledger, client, bob, actor="test").messages == 1
     assert client.xlen(STREAM) == 0
+    assert ["Icon%0D" in letter["payload"] for letter in ledger.list_dead_letters()] == [True]
     assert [ledger.latest_job(name) is not None for name in (alice, bob, carol)] == [True, False, True]
-    again = ledger.submit_many([each for each in submissions_of(notification) if each.request.video_id != bob])
+    again = ledger.submit_many([each for each in asked_by(notification).submissions if each.request.video_id != bob])
     assert [outcome.created for outcome in again] == [False, False], "the event that is delivered again carries the same keys"
     assert len(ledger.take_due(route="default", page=10, resend_seconds=60)) == 2, "the janitor dispatches them"
     client.close()

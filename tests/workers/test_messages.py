@@ -17,6 +17,7 @@ from detect_core.structs import DetectorReport, Evidence, Sampling, Segment, Tra
 from workers.errors import InvalidMessageError, InvalidVideoIdError, UnknownTaskError, UnknownVersionError
 from workers.messages import (
     EnqueueRequest,
+    Events,
     JobFacts,
     VerdictBody,
     dispatch_message,
@@ -160,7 +161,7 @@ def test_events_that_decode_but_cannot_be_kept_are_refused_with_a_message_that_c
 def test_whole_surrogate_pairs_are_characters():
     raw = json.dumps({**EVENT, "data": {"attributes": {"title": "\U0001f3ac"}}}).encode()
     assert b"\\ud83c" in raw
-    assert parse_event(raw)[0].request.attributes == {"title": "\U0001f3ac"}
+    assert parse_event(raw).requests[0].request.attributes == {"title": "\U0001f3ac"}
 
 
 def test_cloud_events_name_their_video_and_dedupe_by_source_and_id():
@@ -196,15 +197,32 @@ def test_s3_notifications_become_requests_and_removals_do_not():
                 record("s3:ObjectCreated:Put", "a/vid_1.mp4"),
                 record("ObjectCreated:Post", "my+clip%21.mp4"),
                 record("s3:ObjectRemoved:Delete", "x"),
+                record("s3:ObjectCreated:Put", "folder/"),
             ]
         }
-    )
+    ).requests
     assert [e.request.source for e in events] == ["s3://up/a/vid_1.mp4", "s3://up/my clip!.mp4"]
     assert [e.request.video_id for e in events] == [video_id_of_object("up", "a/vid_1.mp4"), video_id_of_object("up", "my clip!.mp4")]
-    again = parse_s3_notification({"Records": [record("s3:ObjectCreated:Put", "a/vid_1.mp4", etag="other")]})
+    again = parse_s3_notification({"Records": [record("s3:ObjectCreated:Put", "a/vid_1.mp4", etag="other")]}).requests
     assert again[0].dedupe_key != events[0].dedupe_key
     assert again[0].request == events[0].request
     assert again[0].source_version != events[0].source_version
+
+
+def test_one_odd_record_of_a_notification_takes_no_other_with_it():
+    records = [
+        {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key}}}
+        for key in ("good_0.mp4", "folder/Icon%0D", "good_1.mp4")
+    ]
+    events = parse_event(json.dumps({"Records": records}).encode())
+    assert [event.request.source for event in events.requests] == ["s3://b/good_0.mp4", "s3://b/good_1.mp4"]
+    [refused] = events.refused
+    assert (refused.place, json.loads(refused.raw)) == (1, {"Records": [records[1]]})
+    assert str(refused.error).startswith("Records[1]: ")
+
+
+def test_the_notification_with_which_s3_tries_a_target_asks_for_nothing():
+    assert parse_event(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}).encode()) == Events()
 
 
 def test_an_object_is_told_apart_from_its_namesakes_and_its_id_stays_readable():

@@ -11,7 +11,7 @@ from .celery_wire import (
     parse_celery_message,
 )
 from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqueue
-from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notification
+from .events import EventRequest, Events, RefusedRecord, parse_cloud_event, parse_event, parse_s3_notification
 from .evidence import EvidenceBody, evidence_body
 from .naming import names_video
 from .plain_json import load_json
@@ -25,9 +25,11 @@ __all__ = [
     "SCREEN_TASK",
     "EnqueueRequest",
     "EventRequest",
+    "Events",
     "EvidenceBody",
     "JobFacts",
     "Lane",
+    "RefusedRecord",
     "VerdictBody",
     "dispatch_message",
     "enqueue_message",

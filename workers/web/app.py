@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException
@@ -49,6 +50,7 @@ from .verdict_list import add_verdict_list
 
 __all__ = ["create_app", "job_body"]
 
+log = structlog.get_logger(__name__)
 _KEY_LENGTH: Final = 128
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -96,18 +98,23 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
 
     @app.post("/v1/events/s3", status_code=202, openapi_extra=contract.s3_body())
     async def take_s3_events(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
-        """Take an S3- or MinIO-shaped notification; the answer says which video ID each object got."""
+        """Take an S3- or MinIO-shaped notification; the answer says which video ID each object got, and which record was refused."""
         data = await body.read_json(request)
         events = parse_s3_notification(data)
         submissions = [
-            Submission(request=event.request, door="http", key=event.dedupe_key, source_version=event.source_version) for event in events
+            Submission(request=event.request, door="http", key=event.dedupe_key, source_version=event.source_version)
+            for event in events.requests
         ]
         outcomes = await asyncio.to_thread(accept, submissions, key=key)
         jobs = [
             {"video_id": s.request.video_id, "job_id": o.ledger_id, "created": o.created}
             for s, o in zip(submissions, outcomes, strict=True)
         ]
-        return JSONResponse({"accepted": jobs}, status_code=202)
+        refused = [{"record": each.place, "code": each.error.code, "message": str(each.error)} for each in events.refused]
+        for each in refused:  # the sender of a notification seldom reads the answer
+            log.warning("s3_record_refused", **each)
+            control.metrics.rejected.labels(source="http", code=each["code"]).inc()
+        return JSONResponse({"accepted": jobs} | ({"refused": refused} if refused else {}), status_code=202)
 
     @app.get("/v1/videos/{video_id}", response_model=VerdictBody)
     def get_video(video_id: str, request: Request, key: auth.ApiKey = can_read) -> Response:
