@@ -12,11 +12,11 @@ from tests.workers.test_doors import (  # noqa: F401
     test_a_number_that_no_ledger_holds_is_the_callers_mistake,
     test_a_quota_counts_new_videos_only_and_all_or_none,
     test_a_tenants_own_limit_wins,
+    test_each_tenant_has_a_quota_and_a_batch_fits_whole_or_not_at_all,
     test_keys_end_by_time_and_by_hand,
     test_tenants_never_see_each_other,
     test_the_audit_log_cannot_be_rewritten,
     test_the_largest_number_is_only_not_there,
-    test_what_was_not_taken_in_is_given_back,
 )
 from tests.workers.test_erasure import (  # noqa: F401
     test_a_job_ends_after_its_last_event_and_takes_everything_with_it,

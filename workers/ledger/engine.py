@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -120,6 +120,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise translated(err) from err
     except OverflowError as err:  # SQLite's integers have 64 bits, Python's have no end
         raise InvalidMessageError("a number is larger than any that this ledger knows") from err
+
+
+def hold_lock(connection: Connection, name: str) -> None:
+    """Wait for the lock of this name and hold it until the transaction ends. SQLite has one writer at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
 @contextmanager

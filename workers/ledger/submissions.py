@@ -7,18 +7,20 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, case, insert, select
+from sqlalchemy import Connection, Engine, bindparam, case, insert, select, update
 
-from ..errors import IdempotencyConflictError, UnknownVideoError
+from ..errors import IdempotencyConflictError, QuotaExhaustedError, UnknownVideoError
 from ..messages import DEFAULT_LANE
 from ..messages.enqueue import MediaHint
 from ..retry import RETRYABLE_CODES
-from .engine import writing
+from .door_schema import tenant_usage
+from .engine import hold_lock, writing
 from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
 
+_DAY_SECONDS: Final = 86_400
 _TRACE = re.compile(r"[\x21-\x7e]{1,64}")
 """What is no trace context is forgotten: a request is not refused for it, and it must not reach a database that cannot store it."""
 
@@ -81,7 +83,12 @@ class Submissions:
         return self.submit_many([submission], grace_seconds=[grace_seconds], refuse_conflicts=True)[0]
 
     def submit_many(
-        self, submissions: Sequence[Submission], *, grace_seconds: Sequence[float] | None = None, refuse_conflicts: bool = False
+        self,
+        submissions: Sequence[Submission],
+        *,
+        grace_seconds: Sequence[float] | None = None,
+        refuse_conflicts: bool = False,
+        quota: int | None = None,
     ) -> list[Submitted]:
         """Take in videos in one transaction; when it returns they are safe.
 
@@ -92,8 +99,10 @@ class Submissions:
             submissions: what was asked for.
             grace_seconds: per submission, how long the reconciler leaves the row alone because the caller sends it itself.
             refuse_conflicts: raise when a key returns with another request, instead of taking it as a duplicate.
+            quota: videos a day (UTC) that their one tenant may have taken in; what makes no new job is not counted. None: not counted.
 
         Raises:
+            QuotaExhaustedError: the new ones do not fit any more; nothing of the batch is taken in.
             IdempotencyConflictError: see above; nothing of the batch is taken in.
             LedgerUnavailableError: the database is down or full; nothing of the batch is taken in.
         """
@@ -104,6 +113,9 @@ class Submissions:
             for submission, grace in zip(submissions, grace_seconds or [0.0] * len(submissions), strict=True)
         ]
         with writing(self._engine) as connection:
+            if refuse_conflicts:
+                for key in sorted({submission.key for submission in submissions if submission.key is not None}):
+                    hold_lock(connection, f"key:{key}")  # another request with it may be on its way: it is on record when we go on
             known = _known_keys(connection, submissions, refuse_conflicts=refuse_conflicts)
             # always in one order: of two batches that share videos in another order, each would wait for a row of the other
             in_order = sorted(range(len(rows)), key=lambda i: [rows[i][name] for name in ("tenant", "video_id", "source_version")])
@@ -116,7 +128,10 @@ class Submissions:
             by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order}
             outcomes = [by_place[i] for i in range(len(rows))]
             _record_keys(connection, submissions, outcomes, known)
-            record_events(connection, [_submitted(outcome) for outcome in outcomes if outcome.created])
+            new = [outcome for outcome in outcomes if outcome.created]
+            record_events(connection, [_submitted(outcome) for outcome in new])
+            if new and quota is not None:  # last: it holds up the tenant's other submits until this one is committed
+                _charge(connection, submissions[0].tenant, len(new), quota=quota)
         return outcomes
 
     def resubmit(self, ledger_id: str) -> Submitted:
@@ -148,6 +163,20 @@ class Submissions:
             outcome = Submitted(ledger_id=fresh, created=True, lane=row.lane, again_for=ledger_id)
             record_events(connection, [_submitted(outcome)])
         return outcome
+
+
+def _charge(connection: Connection, tenant: str, num_videos: int, *, quota: int) -> None:
+    """Count videos against today's quota, all or none."""
+    now = float(connection.scalar(select(db_now() / _DAY_SECONDS)) or 0.0)
+    today = {"tenant": tenant, "day": int(now)}
+    connection.execute(insert_or_ignore(connection, tenant_usage), {**today, "videos": 0})
+    mine = update(tenant_usage).where(tenant_usage.c.tenant == tenant, tenant_usage.c.day == today["day"])
+    more = tenant_usage.c.videos + num_videos
+    if connection.execute(mine.where(more <= quota).values(videos=more)).rowcount != 1:
+        raise QuotaExhaustedError(
+            f"today's quota of {quota} videos is used up: it begins anew at 00:00 UTC",
+            retry_after_seconds=round((1 - now % 1) * _DAY_SECONDS) + 1,
+        )
 
 
 def _again(source_version: str) -> str:

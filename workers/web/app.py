@@ -146,14 +146,8 @@ def _accepting(control: Control, limiter: Limiter) -> Callable[..., list[Submitt
     def accept(submissions: list[Submission], *, key: auth.ApiKey, refuse_conflicts: bool = False) -> list[Submitted]:
         control.intake.require_room()
         owned = [_owned(submission, key.tenant) for submission in submissions]
-        limiter.spend(key.tenant, len(owned))
-        created = 0
-        try:
-            outcomes = control.intake.accept(owned, refuse_conflicts=refuse_conflicts)
-            created = sum(outcome.created for outcome in outcomes)
-        finally:
-            limiter.spend(key.tenant, created - len(owned))
-        return outcomes
+        quota = limiter.limits_of(key.tenant).videos_per_day or None
+        return control.intake.accept(owned, refuse_conflicts=refuse_conflicts, quota=quota)
 
     return accept
 
