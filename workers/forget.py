@@ -56,7 +56,7 @@ def forget_video(ledger: Ledger, client: redis.Redis | None, video_id: str, *, t
     if client is not None and tenant == "":
         with translated():  # first, or the ingest would bring the video back
             messages = _forget_inbox(client, video_id) + _forget_stream(ledger, client, video_id)
-    return Forgotten(ledger.erase_video(video_id, tenant=tenant, actor=actor), messages)
+    return Forgotten(ledger.erase_video(video_id, tenant=tenant, actor=actor, messages=messages), messages)
 
 
 def _forget_inbox(client: redis.Redis, video_id: str) -> int:

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import redis
@@ -144,33 +144,39 @@ class Ingest:
             self._client.delete(_LOCK_KEY)
 
     def _drain_lane(self, lane: Lane) -> int:
-        names = inbox_lists(lane)
+        names, read_at = inbox_lists(lane), time.monotonic()
         with translated():
             pipe = self._client.pipeline(transaction=False)
             for name in names:
                 pipe.lrange(name, -self._batch, -1)
             found: list[list[bytes]] = pipe.execute()
         # oldest first: hints are sent in this order
-        return sum(self._drain_list(name, each[::-1], lane=lane) for name, each in zip(names, found, strict=True) if each)
+        return sum(self._drain_list(name, each[::-1], lane=lane, read_at=read_at) for name, each in zip(names, found, strict=True) if each)
 
-    def _drain_list(self, name: str, raw_messages: Sequence[bytes], *, lane: Lane) -> int:
+    def _drain_list(self, name: str, raw_messages: Sequence[bytes], *, lane: Lane, read_at: float) -> int:
 
         def parse(raw: bytes) -> Asked:
             request, traceparent = parse_celery_message(raw, lane=lane)
             return Asked((Submission(request=request, door="queue", trace_id=traceparent),))
 
-        self._take_in(raw_messages, parse=parse, door="queue")
+        forgotten = self._take_in(raw_messages, parse=parse, door="queue", read_at=read_at)
+        done = [raw for place, raw in enumerate(raw_messages) if place not in forgotten]
         with translated():
             pipe = self._client.pipeline(transaction=False)
-            for raw in raw_messages:  # the oldest is at the tail: found at once from there
+            for raw in done:  # the oldest is at the tail: found at once from there
                 pipe.lrem(name, -1, raw)  # type: ignore[arg-type]
             pipe.execute()
-        return len(raw_messages)
+        return len(done)
 
-    def _take_in(self, raw_messages: Sequence[bytes], *, parse: Callable[[bytes], Asked], door: str) -> None:
-        """Commit a batch: good ones become rows, bad ones dead letters. When it returns all may be removed."""
+    def _take_in(self, raw_messages: Sequence[bytes], *, parse: Callable[[bytes], Asked], door: str, read_at: float) -> set[int]:
+        """Commit a batch: good ones become rows, bad ones dead letters. When it returns they may be removed.
+
+        Gives the places of those that must stay where they are: their video was forgotten since `read_at` and they with it, so that
+        one that is still there was sent afterwards. It is read again.
+        """
         submissions: list[Submission] = []
-        for raw in raw_messages:
+        places: list[int] = []
+        for place, raw in enumerate(raw_messages):
             try:
                 asked = parse(raw)
             except InvalidMessageError as err:
@@ -179,11 +185,14 @@ class Ingest:
                 log.exception("message_not_read", door=door)
                 self._bury(raw, InvalidMessageError("reading it failed in Veriframe itself: report it with the message"), door=door)
             else:
-                submissions.extend(asked.submissions)
+                submissions += [replace(submission, read_at=read_at) for submission in asked.submissions]
+                places += [place] * len(asked.submissions)
                 for record in asked.refused:
                     self._bury(record.raw, record.error, door=door)
-        if submissions:
-            self._intake.accept(submissions)
+        if not submissions:
+            return set()
+        outcomes = self._intake.accept(submissions)
+        return {place for place, outcome in zip(places, outcomes, strict=True) if outcome.forgotten}
 
     def _bury(self, raw: bytes, error: InvalidMessageError, *, door: str) -> None:
         if self._ledger.bury_message(raw, door=door, code=error.code, message=str(error)):
@@ -194,6 +203,7 @@ class Ingest:
     # --- event stream
 
     def _read_stream(self) -> int:
+        read_at = time.monotonic()
         with translated():
             self._ensure_group()
             entries = self._claim_stale()
@@ -202,27 +212,31 @@ class Ingest:
             entries.extend(fresh)
         if not entries:
             return 0
-        self._take_in(self._payloads([fields for _entry_id, fields in entries if fields is not None]), parse=asked_by, door="stream")
-        entry_ids = [entry_id for entry_id, _fields in entries]
+        events = self._events(entries)
+        forgotten = self._take_in([event for _entry_id, event in events], parse=asked_by, door="stream", read_at=read_at)
+        left = {events[place][0] for place in forgotten}
+        entry_ids = [entry_id for entry_id, _fields in entries if entry_id not in left]
+        if not entry_ids:
+            return 0
         with translated():
             # deleted first: cut off in between, an entry that is gone is only claimed once more, an acknowledged one would stay
             pipe = self._client.pipeline(transaction=False)
             pipe.xdel(STREAM, *entry_ids)
             pipe.xack(STREAM, GROUP, *entry_ids)
             pipe.execute()
-        return len(entries)
+        return len(entry_ids)
 
-    def _payloads(self, entries: Sequence[Mapping[bytes, bytes]]) -> list[bytes]:
-        """The events in these entries; an entry without one becomes a dead letter."""
-        payloads = []
-        for fields in entries:
-            if _FIELD in fields:
-                payloads.append(fields[_FIELD])
-            else:
+    def _events(self, entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]]) -> list[tuple[bytes, bytes]]:
+        """(ID, event) of these entries; one without an event becomes a dead letter, one that was deleted is nothing."""
+        events = []
+        for entry_id, fields in entries:
+            if fields is not None and _FIELD in fields:
+                events.append((entry_id, fields[_FIELD]))
+            elif fields is not None:
                 names = ", ".join(repr(name.decode("utf-8", "backslashreplace"))[:40] for name in list(fields)[:8])
                 error = InvalidMessageError(f"an entry of the stream has its event in the field {STREAM_FIELD!r}, this one has {names}")
                 self._bury(whole_entry(fields), error, door="stream")
-        return payloads
+        return events
 
     def _ensure_group(self) -> None:
         if self._group_known:

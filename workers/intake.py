@@ -85,7 +85,7 @@ class Intake:
         for outcome, submission in zip(outcomes, submissions, strict=True):
             if outcome.created:
                 self._metrics.enqueued.labels(source=submission.door, queue=outcome.lane).inc()
-            else:
+            elif not outcome.forgotten:
                 self._metrics.duplicates.labels(reason="dedupe").inc()
         return outcomes
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from workers.allowance import Limiter
-from workers.broker import connect
+from workers.broker import MemoryDispatcher, connect
 from workers.errors import BrokerUnavailableError, RateLimitedError
 from workers.forget import forget_video
-from workers.ingest import STREAM, STREAM_FIELD, asked_by
+from workers.ingest import GROUP, STREAM, STREAM_FIELD, Ingest, asked_by
+from workers.intake import Intake
 from workers.ledger import Ledger
 from workers.messages import enqueue_message, parse_enqueue
 from workers.messages.events import video_id_of_object
+from workers.metrics import Metrics
 from workers.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -78,6 +81,63 @@ def test_the_other_objects_of_a_notification_are_taken_in_as_the_ingest_would(re
     assert [outcome.created for outcome in again] == [False, False], "the event that is delivered again carries the same keys"
     assert len(ledger.take_due(route="default", page=10, resend_seconds=60)) == 2, "the janitor dispatches them"
     client.close()
+
+
+@pytest.fixture
+def reader(redis_server, ledger):
+    """An ingest that runs `meanwhile` after it has read its messages and before it takes them in."""
+    client, metrics = connect(redis_server.url), Metrics()
+    intake = Intake(ledger, MemoryDispatcher(), metrics=metrics, resend_seconds=30, backlog_limit=1000)
+    made = Ingest(client, ledger, intake, metrics=metrics, owner="r", stream_idle_seconds=0.1)
+    taken_in, made.meanwhile, made.client = intake.accept, lambda: None, client
+
+    def accept(submissions):
+        made.meanwhile()
+        return taken_in(submissions)
+
+    intake.accept = accept
+    yield made
+    client.close()
+
+
+EVENT = json.dumps({"specversion": "1.0", "type": "t", "source": "/u", "id": "1", "subject": "doomed", "data": {}})
+DOORS = {
+    "queue": lambda client: client.lpush("default", enqueue_message(parse_enqueue({"video_id": "doomed"}))),
+    "stream": lambda client: client.xadd(STREAM, {STREAM_FIELD: EVENT}),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_video_does_not_come_back_by_a_message_that_was_being_read(reader, ledger, door):
+    reader.step()
+    DOORS[door](reader.client)
+    reader.meanwhile = lambda: forget_video(ledger, reader.client, "doomed", actor="test")
+    assert reader.step() == 0
+    assert ledger.latest_job("doomed") is None
+    assert [entry.detail for entry in ledger.audit_entries(target="doomed")] == [{"messages": 1}]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_video_that_is_sent_again_after_it_was_forgotten_is_never_lost(reader, ledger, door):
+    reader.step()
+
+    def forget_and_send():
+        forget_video(ledger, reader.client, "doomed", actor="test")
+        DOORS[door](reader.client)
+        reader.meanwhile = lambda: None
+
+    DOORS[door](reader.client)
+    reader.meanwhile = forget_and_send
+    end = time.monotonic() + 10
+    while ledger.latest_job("doomed") is None and time.monotonic() < end:
+        reader.step()
+        time.sleep(0.05)
+    assert ledger.latest_job("doomed") is not None
+    while (left := everything(reader.client)) and time.monotonic() < end:
+        reader.step()
+        time.sleep(0.05)
+    assert left == b""
+    assert reader.client.xpending(STREAM, GROUP)["pending"] == 0
 
 
 def test_a_broker_that_is_away_leaves_the_ledger_as_it_was(ledger):

@@ -122,10 +122,17 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise InvalidMessageError("a number is larger than any that this ledger knows") from err
 
 
-def hold_lock(connection: Connection, name: str) -> None:
-    """Wait for the lock of this name and hold it until the transaction ends. SQLite has one writer at a time anyway."""
+def hold_lock(connection: Connection, name: str, *, shared: bool = False) -> None:
+    """Wait for the lock of this name and hold it until the transaction ends. SQLite has one writer at a time anyway.
+
+    Args:
+        connection: a write transaction.
+        name: of the lock.
+        shared: others may hold it too, as long as nobody holds it alone.
+    """
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+        take = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        connection.execute(select(take(func.hashtextextended(name, 0))))
 
 
 @contextmanager

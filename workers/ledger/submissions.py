@@ -9,18 +9,25 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, case, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, case, insert, literal, select, update
 
 from ..errors import IdempotencyConflictError, QuotaExhaustedError, UnknownVideoError
 from ..messages import DEFAULT_LANE
 from ..messages.enqueue import MediaHint
 from ..retry import RETRYABLE_CODES
-from .door_schema import tenant_usage
+from .door_schema import audit_log, tenant_usage
 from .engine import hold_lock, writing
 from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
 
 _DAY_SECONDS: Final = 86_400
+_CHUNK: Final = 500
+_SLACK_SECONDS: Final = 1.0
+"""One taken for forgotten by mistake is only read again a moment later, one missed would come back for good."""
+FORGETTING: Final = "forgetting"
+"""Lock between what takes messages in and what forgets a video: of two that overlap one sees what the other did."""
+VIDEO_ERASED: Final = "video_erased"
+"""The audit log's word for a forgotten video."""
 _TRACE = re.compile(r"[\x21-\x7e]{1,64}")
 """What is no trace context is forgotten: a request is not refused for it, and it must not reach a database that cannot store it."""
 
@@ -94,6 +101,7 @@ class Submissions:
 
         The same `(tenant, video_id, source_version)` or the same `key` twice gives the same job back. One that FAILED with a
         retryable code gets a new job instead, unless the `key` is the same: an event that is delivered again asks for nothing new.
+        A message whose video was forgotten after it was read is not taken in; `forgotten` of its outcome says so.
 
         Args:
             submissions: what was asked for.
@@ -116,16 +124,18 @@ class Submissions:
             if refuse_conflicts:
                 for key in sorted({submission.key for submission in submissions if submission.key is not None}):
                     hold_lock(connection, f"key:{key}")  # another request with it may be on its way: it is on record when we go on
+            gone = _forgotten(connection, submissions)
             known = _known_keys(connection, submissions, refuse_conflicts=refuse_conflicts)
             # always in one order: of two batches that share videos in another order, each would wait for a row of the other
             in_order = sorted(range(len(rows)), key=lambda i: [rows[i][name] for name in ("tenant", "video_id", "source_version")])
-            fresh = [rows[i] for i in in_order if submissions[i].key not in known]
+            fresh = [rows[i] for i in in_order if submissions[i].key not in known and i not in gone]
             created: set[str] = set()
             if fresh:
                 connection.execute(_job_insert(connection), fresh)
                 mine = [row["ledger_id"] for row in fresh]
                 created = set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
-            by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order}
+            by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order if i not in gone}
+            by_place |= {i: Submitted(ledger_id="", created=False, lane=rows[i]["lane"], forgotten=True) for i in gone}
             outcomes = [by_place[i] for i in range(len(rows))]
             _record_keys(connection, submissions, outcomes, known)
             new = [outcome for outcome in outcomes if outcome.created]
@@ -219,6 +229,21 @@ def _job_insert(connection: Connection) -> Any:
     return insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
 
 
+def _forgotten(connection: Connection, submissions: Sequence[Submission]) -> set[int]:
+    """Places of the messages whose video was forgotten after they were read: it must not come back."""
+    read_at = {i: submission.read_at for i, submission in enumerate(submissions) if submission.read_at is not None}
+    if not read_at:
+        return set()
+    hold_lock(connection, FORGETTING, shared=True)
+    since = db_now() - literal(time.monotonic() - min(read_at.values()) + _SLACK_SECONDS)
+    erased = select(audit_log.c.target).where(audit_log.c.action == VIDEO_ERASED, audit_log.c.tenant == "", audit_log.c.at > since)
+    ids = sorted({submissions[i].request.video_id for i in read_at})
+    found: set[str] = set()
+    for start in range(0, len(ids), _CHUNK):
+        found.update(connection.scalars(erased.where(audit_log.c.target.in_(ids[start : start + _CHUNK]))))
+    return {i for i in read_at if submissions[i].request.video_id in found}
+
+
 def _known_keys(connection: Connection, submissions: Sequence[Submission], *, refuse_conflicts: bool) -> dict[str | None, Submitted]:
     wanted = {s.key: s for s in submissions if s.key is not None}
     if not wanted:
@@ -259,7 +284,7 @@ def _record_keys(
     rows = [
         {"key": s.key, "request_sha256": s.key_sha256, "ledger_id": o.ledger_id}
         for s, o in zip(submissions, outcomes, strict=True)
-        if s.key is not None and s.key not in known
+        if s.key is not None and s.key not in known and not o.forgotten
     ]
     if rows:
         rows.sort(key=lambda row: str(row["key"]))  # as jobs are
