@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from jsonschema import Draft202012Validator, validate
 
 import workers.messages
 from detect_core.structs import DetectorReport, Evidence, Sampling, Segment, TrackScore, Verdict, VideoInfo
+from detect_core.versions import POLICY
 from workers.errors import InvalidMessageError, InvalidVideoIdError, UnknownTaskError, UnknownVersionError
 from workers.messages import (
     EnqueueRequest,
@@ -81,6 +83,12 @@ def test_plain_ids_are_taken(video_id):
 def test_breaches_of_the_enqueue_schema_are_named(data, error):
     with pytest.raises(error):
         parse_enqueue(data)
+
+
+def test_a_policy_that_this_version_does_not_have_is_refused_with_the_one_it_has():
+    assert [parse_enqueue({"video_id": "a", "policy": policy}).policy for policy in (None, POLICY)] == [None, POLICY]
+    with pytest.raises(InvalidMessageError, match=rf"policy: .*{re.escape(POLICY)}"):
+        parse_enqueue({"video_id": "a", "policy": "strict-no-such"})
 
 
 def test_a_celery_message_takes_its_lane_from_the_inbox_unless_it_names_one():
