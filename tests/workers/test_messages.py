@@ -179,6 +179,13 @@ def test_cloud_events_name_their_video_and_dedupe_by_source_and_id():
     assert one.dedupe_key != parse_cloud_event({**EVENT, "id": "2", "data": {}}).dedupe_key
 
 
+def test_the_data_of_a_cloud_event_may_come_in_base64():
+    data = {"video_id": "vid_2", "url": "s3://b/vid_2.mp4", "lane": "bulk"}
+    event = {**EVENT, "datacontenttype": "application/json"}
+    wrapped = parse_cloud_event({**event, "data_base64": base64.b64encode(json.dumps(data).encode()).decode()})
+    assert wrapped == parse_cloud_event({**event, "data": data})
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -187,6 +194,10 @@ def test_cloud_events_name_their_video_and_dedupe_by_source_and_id():
         ({"source": 5}, InvalidMessageError),
         ({"data": "junk"}, InvalidMessageError),
         ({"data": [1]}, InvalidMessageError),
+        ({"data_base64": "!"}, InvalidMessageError),
+        ({"data_base64": 5}, InvalidMessageError),
+        ({"data_base64": "/w=="}, InvalidMessageError),
+        ({"data_base64": "e30=", "data": {}}, InvalidMessageError),
         ({"subject": "../x"}, InvalidVideoIdError),
     ],
 )

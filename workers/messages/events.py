@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -74,6 +75,10 @@ def parse_cloud_event(event: Mapping[str, Any]) -> EventRequest:
     event_id, source = _text(event, "id"), _text(event, "source")
     _text(event, "type")
     data = event.get("data", {})
+    if "data_base64" in event:
+        if "data" in event:
+            raise InvalidMessageError("a CloudEvent has `data` or `data_base64`, not both")
+        data = _decoded(event["data_base64"])
     if isinstance(data, str):
         data = load_json(data, what="CloudEvents data")
     if not isinstance(data, dict):
@@ -88,6 +93,13 @@ def parse_cloud_event(event: Mapping[str, Any]) -> EventRequest:
         dedupe_key=_key("ce", source, event_id),
         traceparent=traceparent[:64] if isinstance(traceparent, str) else None,
     )
+
+
+def _decoded(data: object) -> str:
+    try:
+        return base64.b64decode(data, validate=True).decode() if isinstance(data, str) else ""
+    except ValueError as err:
+        raise InvalidMessageError(f"CloudEvents data_base64 is no text in base64: {err}") from err
 
 
 def _key(*parts: str) -> str:
