@@ -16,10 +16,10 @@ from .domain import appearance
 from .evidence import crop_score, mean_logits, suspicious_segments, track_score, worst_moments
 from .faces.detect import FoundFace
 from .options import ScreeningOptions
-from .policy import POLICY, Circumstances, Decision, FaceCounts, decide
+from .policy import Circumstances, Decision, FaceCounts, decide
 from .shadow import shadow_opinion, without_shadow
 from .structs import CropScore, DetectorReport, FaceBox, Frame, Sampling, Verdict, VideoInfo
-from .versions import runtime_versions
+from .versions import POLICY, runtime_versions
 
 
 @dataclass(slots=True)

@@ -15,7 +15,6 @@ from .structs import VerdictWord
 
 MIN_CROPS: Final = 5
 """Fewer accepted crops allow no judgement."""
-POLICY: Final = "two-thresholds/3"
 _OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE", "UNSTABLE_UNDER_RECOMPRESSION"}
 """Reasons not to judge one face that say nothing about the others of the video."""
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from functools import cache
+from typing import Final
 
+POLICY: Final = "two-thresholds/3"
+"""Name of what `policy.decide` does. Here, because doors ask for it that load no detectors."""
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "av", "facenet-pytorch")
 
 

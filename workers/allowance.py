@@ -58,16 +58,6 @@ class Limiter:
                 retry_after_seconds=max(1, math.ceil(_room_at_seconds(limit, before=before, served=served) - into - _ROUNDING)),
             )
 
-    def spend(self, tenant: str, videos: int) -> None:
-        """Count videos against today's quota; a negative number gives back what was not taken in after all.
-
-        Raises:
-            QuotaExhaustedError: they do not fit; nothing was counted.
-        """
-        quota = self.limits_of(tenant).videos_per_day or 0
-        if quota > 0 and videos:
-            self._ledger.spend(tenant, videos, quota=quota)
-
     def limits_of(self, tenant: str) -> TenantLimits:
         """The limits in force; those of the ledger win over those of the settings."""
         now = self._clock()

@@ -85,7 +85,9 @@ def translated() -> Iterator[None]:
             raise BrokerFullError(f"the broker refuses writes: {err!s:.160}") from err
         raise BrokerUnavailableError(f"the broker refused a command: {err!s:.160}") from err
     except (redis.RedisError, OSError) as err:
-        raise BrokerUnavailableError(f"the broker cannot be reached: {type(err).__name__}; it is retried by itself") from err
+        raise BrokerUnavailableError(
+            f"the broker cannot be reached: {type(err).__name__}; start it or check VERIFRAME_BROKER_URL, services that run go on by themselves"
+        ) from err
 
 
 def require_no_eviction(client: redis.Redis) -> None:

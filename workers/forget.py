@@ -6,7 +6,7 @@ Dispatch queues hold job IDs only; without their rows they name nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -14,9 +14,9 @@ import redis
 
 from .broker import translated
 from .errors import InvalidMessageError
-from .ingest import STREAM, STREAM_FIELD, submissions_of
-from .ledger import Erased, Ledger, Submission
-from .messages import INBOX_LANES, names_video, parse_celery_message
+from .ingest import STREAM, STREAM_FIELD, Asked, asked_by, whole_entry
+from .ledger import Erased, Ledger
+from .messages import INBOX_LANES, inbox_lists, names_video, parse_celery_message
 
 _PAGE: Final = 500
 
@@ -56,21 +56,22 @@ def forget_video(ledger: Ledger, client: redis.Redis | None, video_id: str, *, t
     if client is not None and tenant == "":
         with translated():  # first, or the ingest would bring the video back
             messages = _forget_inbox(client, video_id) + _forget_stream(ledger, client, video_id)
-    return Forgotten(ledger.erase_video(video_id, tenant=tenant, actor=actor), messages)
+    return Forgotten(ledger.erase_video(video_id, tenant=tenant, actor=actor, messages=messages), messages)
 
 
 def _forget_inbox(client: redis.Redis, video_id: str) -> int:
     removed = 0
     for lane in INBOX_LANES:
-        found = [raw for raw in _inbox(client, lane) if _names(raw, video_id, lane=lane)]
-        for raw in set(found):
-            removed += int(client.lrem(lane, 0, raw))  # type: ignore[arg-type]
+        for name in inbox_lists(lane):
+            found = [raw for raw in _inbox(client, name) if _names(raw, video_id, lane=lane)]
+            for raw in set(found):
+                removed += int(client.lrem(name, 0, raw))  # type: ignore[arg-type]
     return removed
 
 
-def _inbox(client: redis.Redis, lane: str) -> Iterator[bytes]:
+def _inbox(client: redis.Redis, name: str) -> Iterator[bytes]:
     start = 0
-    while page := client.lrange(lane, start, start + _PAGE - 1):
+    while page := client.lrange(name, start, start + _PAGE - 1):
         yield from page  # type: ignore[misc]
         start += _PAGE
 
@@ -90,21 +91,25 @@ def _forget_stream(ledger: Ledger, client: redis.Redis, video_id: str) -> int:
             return removed
         doomed = []
         for entry_id, fields in page:
-            names_it, others = _event_names(fields.get(STREAM_FIELD.encode(), b""), video_id)
+            names_it, others = _entry_names(fields, video_id)
             if names_it:
                 # an entry goes whole: what else it tells of is taken in first, as the ingest would; the janitor dispatches it
-                ledger.submit_many(others)
+                ledger.submit_many(others.submissions)
+                for record in others.refused:
+                    ledger.bury_message(record.raw, door="stream", code=record.error.code, message=str(record.error))
                 doomed.append(entry_id)
         if doomed:
             removed += int(client.xdel(STREAM, *doomed))
         after = b"(" + page[-1][0]
 
 
-def _event_names(raw: bytes, video_id: str) -> tuple[bool, list[Submission]]:
+def _entry_names(fields: Mapping[bytes, bytes], video_id: str) -> tuple[bool, Asked]:
     """Whether an entry of the stream names the video, and what it asks for beside it."""
     try:
-        asked = submissions_of(raw)
-    except InvalidMessageError:
-        return names_video(raw, video_id), []
-    others = [submission for submission in asked if submission.request.video_id != video_id]
-    return len(others) < len(asked), others
+        asked = asked_by(fields[STREAM_FIELD.encode()])
+    except (KeyError, InvalidMessageError):
+        return names_video(whole_entry(fields), video_id), Asked()
+    submissions = tuple(each for each in asked.submissions if each.request.video_id != video_id)
+    refused = tuple(each for each in asked.refused if not names_video(each.raw, video_id))
+    is_named = (len(submissions), len(refused)) < (len(asked.submissions), len(asked.refused))
+    return is_named, Asked(submissions, refused)

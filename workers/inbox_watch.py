@@ -12,7 +12,7 @@ import structlog
 
 from .broker import translated
 from .errors import BrokerError
-from .messages import INBOX_LANES
+from .messages import INBOX_LANES, Lane, inbox_lists
 
 log = structlog.get_logger(__name__)
 STREAM: Final = "video-events"
@@ -46,21 +46,34 @@ class InboxWatch:
             return Unread()
         try:
             with translated():
-                lengths: dict[str, int] = {lane: int(self._client.llen(lane)) for lane in INBOX_LANES}
+                filled = self._filled_lists(self._client)
         except BrokerError:
             return Unread()
+        lengths: dict[str, int] = {lane: sum(length for of, _name, length in filled if of == lane) for lane in INBOX_LANES}
         try:
             with translated():
-                heads: dict[str, Any] = {lane: self._client.lindex(lane, -1) for lane in INBOX_LANES}
+                heads: list[tuple[str, str, Any]] = [(lane, name, self._client.lindex(name, -1)) for lane, name, _length in filled]
                 num_events = int(self._client.xlen(STREAM))
                 first: Any = self._client.xrange(STREAM, count=1)
         except BrokerError as err:  # users of a broker that were made before these commands were asked for
             log.warning("inbox_age_unknown", code=err.code, message=str(err), note="make the broker's users again: deploy/make_secrets.sh")
             return Unread(lengths)
-        ages: dict[str, float] = {lane: self._age(lane, head, _enqueued_at(head)) for lane, head in heads.items() if head is not None}
+        ages: dict[str, float] = {}
+        for lane, name, head in heads:
+            if head is not None:
+                ages[lane] = max(ages.get(lane, 0.0), self._age(name, head, _enqueued_at(head)))
         for entry_id, _fields in first:
             ages[STREAM_QUEUE] = self._age(STREAM_QUEUE, entry_id, _entry_time(entry_id))
         return Unread({**lengths, STREAM_QUEUE: num_events}, ages)
+
+    @staticmethod
+    def _filled_lists(client: redis.Redis) -> list[tuple[Lane, str, int]]:
+        """Lane, name and length of every list that holds something."""
+        lists = [(lane, name) for lane in INBOX_LANES for name in inbox_lists(lane)]
+        pipe = client.pipeline(transaction=False)
+        for _lane, name in lists:
+            pipe.llen(name)
+        return [(lane, name, int(length)) for (lane, name), length in zip(lists, pipe.execute(), strict=True) if length]
 
     def _age(self, queue: str, head: bytes, told: float | None) -> float:
         known, since = self._first_seen.get(queue, (None, 0.0))

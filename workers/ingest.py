@@ -1,4 +1,4 @@
-"""Reads the public inbox: the Redis lists `urgent`, `default`, `bulk` and the stream `video-events` -> ledger rows.
+"""Reads the public inbox: the Redis lists of the lanes `urgent`, `default`, `bulk` and the stream `video-events` -> ledger rows.
 
 Peek, commit, remove: a message stays in its list until its ledger row is committed, so that no kill at any moment can lose
 it, nobody's private list has to be recovered, and a full broker can still be drained (removing is allowed when moving is
@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import redis
@@ -21,7 +22,7 @@ from .broker import translated
 from .errors import BrokerError, BrokerFullError, InvalidMessageError, LedgerUnavailableError
 from .intake import Intake
 from .ledger import Ledger, Submission
-from .messages import INBOX_LANES, Lane, parse_celery_message, parse_event
+from .messages import INBOX_LANES, Lane, RefusedRecord, inbox_lists, parse_celery_message, parse_event
 from .metrics import Metrics
 from .probes import LoopWatch
 
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 STREAM: Final = "video-events"
 STREAM_FIELD: Final = "event"
 GROUP: Final = "veriframe"
+_FIELD: Final = STREAM_FIELD.encode()
 _LOCK_KEY: Final = "veriframe.ingest.lock"
 _LOCK_MILLISECONDS: Final = 3000
 _IDLE_SECONDS: Final = (0.02, 0.25)
@@ -38,18 +40,33 @@ _TROUBLE_SECONDS: Final = 0.5
 _FAULT_SECONDS: Final = 5.0
 
 
-def submissions_of(raw: bytes) -> list[Submission]:
-    """What one entry of the event stream asks for.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one message asks for."""
+
+    submissions: tuple[Submission, ...] = ()
+    refused: tuple[RefusedRecord, ...] = ()
+
+
+def asked_by(raw: bytes) -> Asked:
+    """What the event of one entry of the stream asks for.
 
     Raises:
         InvalidMessageError: as `parse_event`.
     """
-    return [
+    events = parse_event(raw)
+    submissions = (
         Submission(
             request=event.request, door="stream", trace_id=event.traceparent, key=event.dedupe_key, source_version=event.source_version
         )
-        for event in parse_event(raw)
-    ]
+        for event in events.requests
+    )
+    return Asked(tuple(submissions), events.refused)
+
+
+def whole_entry(fields: Mapping[bytes, bytes]) -> bytes:
+    """All fields of an entry of the stream, a line each, as they came: for people, and for what looks for names in it."""
+    return b"\n".join(name + b"=" + value for name, value in fields.items())
 
 
 class Ingest:
@@ -130,37 +147,55 @@ class Ingest:
             self._client.delete(_LOCK_KEY)
 
     def _drain_lane(self, lane: Lane) -> int:
-        with translated():
-            found: list[bytes] = self._client.lrange(lane, -self._batch, -1)  # type: ignore[assignment]
-        if not found:
-            return 0
-        raw_messages = found[::-1]  # oldest first: hints are sent in this order
-
-        def parse(raw: bytes) -> list[Submission]:
-            request, traceparent = parse_celery_message(raw, lane=lane)
-            return [Submission(request=request, door="queue", trace_id=traceparent)]
-
-        self._take_in(raw_messages, parse=parse, door="queue")
+        names, read_at = inbox_lists(lane), time.monotonic()
         with translated():
             pipe = self._client.pipeline(transaction=False)
-            for raw in raw_messages:  # the oldest is at the tail: found at once from there
-                pipe.lrem(lane, -1, raw)  # type: ignore[arg-type]
-            pipe.execute()
-        return len(raw_messages)
+            for name in names:
+                pipe.lrange(name, -self._batch, -1)
+            found: list[list[bytes]] = pipe.execute()
+        # oldest first: hints are sent in this order
+        return sum(self._drain_list(name, each[::-1], lane=lane, read_at=read_at) for name, each in zip(names, found, strict=True) if each)
 
-    def _take_in(self, raw_messages: Sequence[bytes], *, parse: Callable[[bytes], list[Submission]], door: str) -> None:
-        """Commit a batch: good ones become rows, bad ones dead letters. When it returns all may be removed."""
+    def _drain_list(self, name: str, raw_messages: Sequence[bytes], *, lane: Lane, read_at: float) -> int:
+
+        def parse(raw: bytes) -> Asked:
+            request, traceparent = parse_celery_message(raw, lane=lane)
+            return Asked((Submission(request=request, door="queue", trace_id=traceparent),))
+
+        forgotten = self._take_in(raw_messages, parse=parse, door="queue", read_at=read_at)
+        done = [raw for place, raw in enumerate(raw_messages) if place not in forgotten]
+        with translated():
+            pipe = self._client.pipeline(transaction=False)
+            for raw in done:  # the oldest is at the tail: found at once from there
+                pipe.lrem(name, -1, raw)  # type: ignore[arg-type]
+            pipe.execute()
+        return len(done)
+
+    def _take_in(self, raw_messages: Sequence[bytes], *, parse: Callable[[bytes], Asked], door: str, read_at: float) -> set[int]:
+        """Commit a batch: good ones become rows, bad ones dead letters. When it returns they may be removed.
+
+        Gives the places of those that must stay where they are: their video was forgotten since `read_at` and they with it, so that
+        one that is still there was sent afterwards. It is read again.
+        """
         submissions: list[Submission] = []
-        for raw in raw_messages:
+        places: list[int] = []
+        for place, raw in enumerate(raw_messages):
             try:
-                submissions.extend(parse(raw))
+                asked = parse(raw)
             except InvalidMessageError as err:
                 self._bury(raw, err, door=door)
             except Exception:  # a bug of ours: it must not hold up the messages beside it
                 log.exception("message_not_read", door=door)
                 self._bury(raw, InvalidMessageError("reading it failed in Veriframe itself: report it with the message"), door=door)
-        if submissions:
-            self._intake.accept(submissions)
+            else:
+                submissions += [replace(submission, read_at=read_at) for submission in asked.submissions]
+                places += [place] * len(asked.submissions)
+                for record in asked.refused:
+                    self._bury(record.raw, record.error, door=door)
+        if not submissions:
+            return set()
+        outcomes = self._intake.accept(submissions)
+        return {place for place, outcome in zip(places, outcomes, strict=True) if outcome.forgotten}
 
     def _bury(self, raw: bytes, error: InvalidMessageError, *, door: str) -> None:
         if self._ledger.bury_message(raw, door=door, code=error.code, message=str(error)):
@@ -171,6 +206,7 @@ class Ingest:
     # --- event stream
 
     def _read_stream(self) -> int:
+        read_at = time.monotonic()
         with translated():
             self._ensure_group()
             entries = self._claim_stale()
@@ -179,16 +215,31 @@ class Ingest:
             entries.extend(fresh)
         if not entries:
             return 0
-        payloads = [fields.get(STREAM_FIELD.encode(), b"") for _entry_id, fields in entries if fields is not None]
-        self._take_in(payloads, parse=submissions_of, door="stream")
-        entry_ids = [entry_id for entry_id, _fields in entries]
+        events = self._events(entries)
+        forgotten = self._take_in([event for _entry_id, event in events], parse=asked_by, door="stream", read_at=read_at)
+        left = {events[place][0] for place in forgotten}
+        entry_ids = [entry_id for entry_id, _fields in entries if entry_id not in left]
+        if not entry_ids:
+            return 0
         with translated():
             # deleted first: cut off in between, an entry that is gone is only claimed once more, an acknowledged one would stay
             pipe = self._client.pipeline(transaction=False)
             pipe.xdel(STREAM, *entry_ids)
             pipe.xack(STREAM, GROUP, *entry_ids)
             pipe.execute()
-        return len(entries)
+        return len(entry_ids)
+
+    def _events(self, entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]]) -> list[tuple[bytes, bytes]]:
+        """(ID, event) of these entries; one without an event becomes a dead letter, one that was deleted is nothing."""
+        events = []
+        for entry_id, fields in entries:
+            if fields is not None and _FIELD in fields:
+                events.append((entry_id, fields[_FIELD]))
+            elif fields is not None:
+                names = ", ".join(repr(name.decode("utf-8", "backslashreplace"))[:40] for name in list(fields)[:8])
+                error = InvalidMessageError(f"an entry of the stream has its event in the field {STREAM_FIELD!r}, this one has {names}")
+                self._bury(whole_entry(fields), error, door="stream")
+        return events
 
     def _ensure_group(self) -> None:
         if self._group_known:

@@ -59,12 +59,13 @@ class Intake:
         except WorkerError as err:
             return err, 0
 
-    def accept(self, submissions: Sequence[Submission], *, refuse_conflicts: bool = False) -> list[Submitted]:
+    def accept(self, submissions: Sequence[Submission], *, refuse_conflicts: bool = False, quota: int | None = None) -> list[Submitted]:
         """Write the ledger rows, then send hints while the dispatch queues have room.
 
         Raises:
             LedgerUnavailableError: nothing was taken in.
             IdempotencyConflictError: only with `refuse_conflicts`; nothing was taken in.
+            QuotaExhaustedError: only with `quota`; nothing was taken in.
         """
         submissions = [_traced(submission) for submission in submissions]
         room = self._room()
@@ -75,7 +76,7 @@ class Intake:
             room[lane] = room.get(lane, 0) - 1
             # a row that we hint at is left alone by the reconciler; one that we do not is due at once
             grace.append(self._resend_seconds if has_room else 0.0)
-        outcomes = self._ledger.submit_many(submissions, grace_seconds=grace, refuse_conflicts=refuse_conflicts)
+        outcomes = self._ledger.submit_many(submissions, grace_seconds=grace, refuse_conflicts=refuse_conflicts, quota=quota)
         hints = [(o.ledger_id, o.lane) for o, seconds in zip(outcomes, grace, strict=True) if o.created and seconds > 0]
         try:
             self._dispatcher.send(hints)
@@ -84,7 +85,7 @@ class Intake:
         for outcome, submission in zip(outcomes, submissions, strict=True):
             if outcome.created:
                 self._metrics.enqueued.labels(source=submission.door, queue=outcome.lane).inc()
-            else:
+            elif not outcome.forgotten:
                 self._metrics.duplicates.labels(reason="dedupe").inc()
         return outcomes
 

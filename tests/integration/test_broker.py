@@ -16,6 +16,7 @@ import time
 import pytest
 import redis
 import structlog
+from celery import Celery
 
 from tests.chaos.world import raw_message
 from tests.integration.servers import RedisServer, missing
@@ -31,6 +32,8 @@ from workers.errors import (
     PortInUseError,
     SettingsError,
 )
+from workers.forget import forget_video
+from workers.gauges import QueueGauges
 from workers.ingest import GROUP, STREAM, Ingest
 from workers.intake import Intake
 from workers.janitor import Janitor
@@ -94,6 +97,24 @@ def test_the_inbox_is_drained_in_order_and_hints_stop_at_the_bound(redis_server,
     assert len(ledger.take_due(route="default", page=100, resend_seconds=60)) == 20  # only those without a hint are due now
 
 
+@pytest.mark.parametrize("steps", [[0, 3, 6, 9], list(range(10))])
+def test_a_priority_hides_no_message(redis_server, ledger, steps):
+    """Celery keeps messages with a priority in lists of their own."""
+    reader = Reader(redis_server, ledger, "r1")
+    with Celery(broker=redis_server.url, set_as_current=False) as celery:
+        celery.conf.broker_transport_options = {"priority_steps": steps}
+        for priority in range(10):
+            celery.send_task("veriframe.screen", kwargs={"video_id": f"p{priority}"}, queue="bulk", priority=priority)
+    gauges = QueueGauges(ledger, client=reader.client, metrics=reader.metrics)
+    gauges.set_all()
+    assert reader.metrics.queue_length.labels(queue="bulk")._value.get() == 10
+    assert forget_video(ledger, reader.client, "p5", actor="test").messages == 1
+    assert reader.ingest.step() == 9
+    assert reader.ingest.step() == 0
+    assert [number for number in range(10) if ledger.latest_job(f"p{number}") is None] == [5]
+    assert ledger.latest_job("p9").lane == "bulk"
+
+
 def test_a_reader_that_dies_before_removing_loses_and_doubles_nothing(redis_server, ledger, monkeypatch):
     first, second = Reader(redis_server, ledger, "r1"), Reader(redis_server, ledger, "r2")
     for number in range(5):
@@ -103,7 +124,7 @@ def test_a_reader_that_dies_before_removing_loses_and_doubles_nothing(redis_serv
         raise BrokerUnavailableError("killed here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(first.client, "pipeline", die)  # rows are committed, nothing is removed or hinted
+        patched.setattr(redis.client.Pipeline, "lrem", die)  # rows are committed, nothing is removed
         with pytest.raises(BrokerUnavailableError):
             first.ingest.step()
     assert first.client.llen("bulk") == 5
@@ -166,6 +187,27 @@ def test_what_the_ledger_has_leaves_the_stream(redis_server, ledger):
     reader.client.xadd(STREAM, {"wrong_field": "x"})
     assert reader.ingest.step() == 3
     assert (reader.client.xlen(STREAM), reader.client.xpending(STREAM, GROUP)["pending"]) == (0, 0)
+
+
+def test_one_odd_object_of_a_notification_takes_no_other_with_it(redis_server, ledger):
+    reader = Reader(redis_server, ledger, "r1")
+    keys = [*(f"good{number}.mp4" for number in range(100)), "folder/Icon%0D"]
+    records = [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key}}} for key in keys]
+    reader.client.xadd(STREAM, {"event": json.dumps({"Records": records})})
+    assert reader.ingest.step() == 1
+    assert ledger.count_waiting() == 100
+    assert [json.loads(letter["payload"]) for letter in ledger.list_dead_letters()] == [{"Records": records[-1:]}]
+
+
+def test_an_event_in_another_field_is_kept_for_people(redis_server, ledger):
+    reader = Reader(redis_server, ledger, "r1")
+    for field in ("data", "payload"):
+        reader.client.xadd(STREAM, {field: f'{{"video_id": "in_{field}"}}', "n\xff": "1"})
+    assert reader.ingest.step() == 2
+    letters = {letter["payload"]: letter["message"] for letter in ledger.list_dead_letters()}
+    assert set(letters) == {f'{field}={{"video_id": "in_{field}"}}\nn\xff=1' for field in ("data", "payload")}
+    assert all("'event'" in message for message in letters.values())
+    assert "'payload'" in letters['payload={"video_id": "in_payload"}\nn\xff=1']
 
 
 def test_an_entry_deleted_by_a_reader_that_died_before_it_acknowledged_is_done_with(redis_server, ledger):

@@ -30,9 +30,9 @@ pytestmark = pytest.mark.integration
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = ("producer", "api", "ingest", "janitor", "worker", "exporter")
 DOES = {
-    "producer": {"push", "publish"},
-    "api": {"probe", "hint", "forget", "delete event"},
-    "ingest": {"probe", "hint", "forget", "lock", "read stream", "delete event"},
+    "producer": {"push", "push with a priority", "publish"},
+    "api": {"probe", "hint", "forget", "forget with a priority", "delete event"},
+    "ingest": {"probe", "hint", "forget", "forget with a priority", "lock", "read stream", "delete event"},
     "janitor": {"probe", "hint"},
     "worker": {"hint", "acknowledge"},
     "exporter": set(),
@@ -40,10 +40,13 @@ DOES = {
 """What each role may do of the things below. A worker may push hints: it hands back what it fetched."""
 THINGS = {
     "push": ("LPUSH", "default", "x"),
+    "push with a priority": ("LPUSH", "default\x06\x166", "x"),
+    "push elsewhere": ("LPUSH", "default_of_others", "x"),
     "publish": ("XADD", "video-events", "*", "event", "x"),
     "probe": ("SET", "veriframe.probe", "1"),
     "hint": ("LPUSH", "veriframe.dispatch.bulk", "x"),
     "forget": ("LRANGE", "default", "0", "-1"),
+    "forget with a priority": ("LRANGE", "default\x06\x169", "0", "-1"),
     "lock": ("SET", "veriframe.ingest.lock", "x"),
     "read stream": ("XREADGROUP", "GROUP", "veriframe", "x", "STREAMS", "video-events", ">"),
     "delete event": ("XDEL", "video-events", "1-1"),
@@ -236,7 +239,7 @@ def test_the_whole_system_runs_with_a_user_per_part(broker, tmp_path):
                 settings_of = {**settings.as_environment(), "VERIFRAME_BROKER_URL": broker.urls[part], "CHAOS_CHILD_EVERY": "1000000"}
                 fleet.add(part, command, {**base_environment(), **settings_of, "PYTHONPATH": str(REPOSITORY)}, keep=False)
             producer = Celery(broker=broker.urls["producer"])
-            producer.send_task("veriframe.screen", kwargs={"video_id": ids["celery"]}, queue="default", ignore_result=True)
+            producer.send_task("veriframe.screen", kwargs={"video_id": ids["celery"]}, queue="default", priority=5, ignore_result=True)
             with closing(connect(broker.urls["producer"])) as direct:
                 direct.xadd("video-events", {"event": json.dumps(event_of(ids["stream"]))})
             wait_until(lambda: http.get("/readyz").status_code == 200, else_say=said)

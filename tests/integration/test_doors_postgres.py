@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import pytest
+from sqlalchemy import text
 
 from tests.integration.test_ledger_postgres import ledger, url  # noqa: F401
 from tests.workers.test_doors import (  # noqa: F401
@@ -12,11 +17,11 @@ from tests.workers.test_doors import (  # noqa: F401
     test_a_number_that_no_ledger_holds_is_the_callers_mistake,
     test_a_quota_counts_new_videos_only_and_all_or_none,
     test_a_tenants_own_limit_wins,
+    test_each_tenant_has_a_quota_and_a_batch_fits_whole_or_not_at_all,
     test_keys_end_by_time_and_by_hand,
     test_tenants_never_see_each_other,
     test_the_audit_log_cannot_be_rewritten,
     test_the_largest_number_is_only_not_there,
-    test_what_was_not_taken_in_is_given_back,
 )
 from tests.workers.test_erasure import (  # noqa: F401
     test_a_job_ends_after_its_last_event_and_takes_everything_with_it,
@@ -30,6 +35,9 @@ from tests.workers.test_erasure import (  # noqa: F401
 )
 from workers.errors import InvalidMessageError
 from workers.ledger import Submission
+from workers.ledger.doors import record_audit
+from workers.ledger.engine import hold_lock
+from workers.ledger.submissions import FORGETTING, VIDEO_ERASED
 from workers.messages import parse_enqueue
 
 pytestmark = pytest.mark.integration
@@ -42,3 +50,19 @@ def test_a_nul_would_hold_up_its_batch_so_none_comes_that_far(ledger):  # noqa: 
     assert ledger.latest_job("good") is None
     ledger.submit_many([Submission(request=good, door="queue", trace_id="00-\0")])
     assert ledger.latest_job("good").trace_id is None
+
+
+def test_a_message_waits_for_the_end_of_forgetting_and_is_then_not_taken_in(ledger):  # noqa: F811
+    message = Submission(request=parse_enqueue({"video_id": "vid_1"}), door="queue", read_at=time.monotonic())
+    with ThreadPoolExecutor(1) as pool, ledger.engine.begin() as forgetting:
+        hold_lock(forgetting, FORGETTING)
+        taken_in = pool.submit(ledger.submit_many, [message])
+        while not forgetting.scalar(text("select count(*) from pg_locks where not granted")):
+            time.sleep(0.01)
+        record_audit(forgetting, actor="test", action=VIDEO_ERASED, target="vid_1")
+        forgetting.commit()
+        [outcome] = taken_in.result()
+    assert outcome.forgotten
+    assert ledger.latest_job("vid_1") is None
+    [outcome] = ledger.submit_many([replace(message, read_at=time.monotonic() + 60)])
+    assert outcome.created, "read after it was forgotten: sent again"

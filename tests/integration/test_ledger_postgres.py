@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -46,7 +47,7 @@ from tests.workers.test_queue_facts import (  # noqa: F401
     test_a_video_that_pauses_before_another_try_does_not_wait_for_a_worker,
 )
 from tests.workers.test_screening import Scripted, verdict
-from workers.errors import InvalidMessageError, LedgerUnavailableError
+from workers.errors import IdempotencyConflictError, InvalidMessageError, LedgerUnavailableError
 from workers.ledger import Ledger, Submission, migrate
 from workers.ledger.engine import make_engine
 from workers.ledger.schema import jobs, metadata
@@ -122,6 +123,24 @@ def test_batches_that_share_videos_wait_for_each_other_in_one_order(ledger):
         another_batch.commit()
         outcomes = mine.result()
     assert [outcome.ledger_id for outcome in outcomes] == [f"{number:032x}" for number in (2, 1)]
+
+
+def test_of_two_requests_with_one_key_at_once_one_is_refused(ledger):
+    def submit(number, video_id):
+        both_are_here.wait()
+        asked = Submission(request=EnqueueRequest(video_id=video_id), door="http", key=f"http:{number}", key_sha256=video_id)
+        try:
+            return ledger.submit(asked).created
+        except IdempotencyConflictError:
+            return "refused"
+
+    ledger.warm(2)
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(10):
+            both_are_here = threading.Barrier(2)
+            answers = [pool.submit(submit, number, f"v{number}_{each}") for each in range(2)]
+            assert {answer.result() for answer in answers} == {True, "refused"}
+    assert ledger.count_waiting() == 10
 
 
 def test_a_restarted_database_costs_no_request(url, ledger, postgres):

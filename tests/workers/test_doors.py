@@ -14,7 +14,8 @@ from verdict_builders import put_verdict
 from workers.allowance import Limiter
 from workers.cli import app as cli
 from workers.errors import QuotaExhaustedError, RateLimitedError, SettingsError, UnknownKeyError
-from workers.ledger import Ledger, TenantLimits
+from workers.ledger import Ledger, Submission, TenantLimits
+from workers.messages import EnqueueRequest
 from workers.settings import Settings
 from workers.web.auth import key_digest
 
@@ -242,20 +243,27 @@ def test_a_quota_counts_new_videos_only_and_all_or_none(ledger):
     def submit(video_id: str):
         return api.post("/v1/videos", json={"video_id": video_id}, headers=headers)
 
-    assert [submit(name).status_code for name in ("v1", "v1", "v1", "v2")] == [202] * 4
+    assert [submit(name).status_code for name in ("v1", "v1", "v1", "v2", "v1")] == [202] * 5
     refused = submit("v3")
     assert_typed(refused, 429, "QUOTA_EXHAUSTED")
     assert 0 < int(refused.headers["retry-after"]) <= 86_401
     assert ledger.latest_job("v3") is None
+    keyed = {**headers, "idempotency-key": "k"}
+    assert api.post("/v1/videos", json={"video_id": "v2"}, headers=keyed).status_code == 202
+    assert api.post("/v1/videos", json={"video_id": "v2"}, headers=keyed).status_code == 202, "a repeat takes nothing"
 
 
-def test_what_was_not_taken_in_is_given_back(ledger):
-    ledger.spend("acme", 2, quota=3)
+def test_each_tenant_has_a_quota_and_a_batch_fits_whole_or_not_at_all(ledger):
+    def submit(tenant, *names):
+        batch = [Submission(request=EnqueueRequest(video_id=name), door="http", tenant=tenant) for name in names]
+        return [outcome.created for outcome in ledger.submit_many(batch, quota=3)]
+
+    assert submit("acme", "v1", "v2") == [True, True]
     with pytest.raises(QuotaExhaustedError):
-        ledger.spend("acme", 2, quota=3)
-    ledger.spend("acme", -1, quota=3)
-    ledger.spend("acme", 2, quota=3)
-    ledger.spend("bolt", 3, quota=3)
+        submit("acme", "v3", "v4")
+    assert ledger.latest_job("v3", tenant="acme") is None
+    assert submit("acme", "v1", "v3") == [False, True]
+    assert submit("bolt", "v1", "v2", "v3") == [True] * 3
 
 
 @pytest.mark.parametrize("statement", ["update audit_log set actor = 'nobody'", "delete from audit_log"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from jsonschema import Draft202012Validator, validate
 
 import workers.messages
 from detect_core.structs import DetectorReport, Evidence, Sampling, Segment, TrackScore, Verdict, VideoInfo
+from detect_core.versions import POLICY
 from workers.errors import InvalidMessageError, InvalidVideoIdError, UnknownTaskError, UnknownVersionError
 from workers.messages import (
     EnqueueRequest,
+    Events,
     JobFacts,
     VerdictBody,
     dispatch_message,
@@ -80,6 +83,12 @@ def test_plain_ids_are_taken(video_id):
 def test_breaches_of_the_enqueue_schema_are_named(data, error):
     with pytest.raises(error):
         parse_enqueue(data)
+
+
+def test_a_policy_that_this_version_does_not_have_is_refused_with_the_one_it_has():
+    assert [parse_enqueue({"video_id": "a", "policy": policy}).policy for policy in (None, POLICY)] == [None, POLICY]
+    with pytest.raises(InvalidMessageError, match=rf"policy: .*{re.escape(POLICY)}"):
+        parse_enqueue({"video_id": "a", "policy": "strict-no-such"})
 
 
 def test_a_celery_message_takes_its_lane_from_the_inbox_unless_it_names_one():
@@ -160,7 +169,7 @@ def test_events_that_decode_but_cannot_be_kept_are_refused_with_a_message_that_c
 def test_whole_surrogate_pairs_are_characters():
     raw = json.dumps({**EVENT, "data": {"attributes": {"title": "\U0001f3ac"}}}).encode()
     assert b"\\ud83c" in raw
-    assert parse_event(raw)[0].request.attributes == {"title": "\U0001f3ac"}
+    assert parse_event(raw).requests[0].request.attributes == {"title": "\U0001f3ac"}
 
 
 def test_cloud_events_name_their_video_and_dedupe_by_source_and_id():
@@ -168,6 +177,13 @@ def test_cloud_events_name_their_video_and_dedupe_by_source_and_id():
     assert (one.request.video_id, one.request.source) == ("vid_1", "s3://b/vid_1.mp4")
     assert one.dedupe_key == parse_cloud_event({**EVENT, "data": {"video_id": "vid_1"}}).dedupe_key
     assert one.dedupe_key != parse_cloud_event({**EVENT, "id": "2", "data": {}}).dedupe_key
+
+
+def test_the_data_of_a_cloud_event_may_come_in_base64():
+    data = {"video_id": "vid_2", "url": "s3://b/vid_2.mp4", "lane": "bulk"}
+    event = {**EVENT, "datacontenttype": "application/json"}
+    wrapped = parse_cloud_event({**event, "data_base64": base64.b64encode(json.dumps(data).encode()).decode()})
+    assert wrapped == parse_cloud_event({**event, "data": data})
 
 
 @pytest.mark.parametrize(
@@ -178,6 +194,10 @@ def test_cloud_events_name_their_video_and_dedupe_by_source_and_id():
         ({"source": 5}, InvalidMessageError),
         ({"data": "junk"}, InvalidMessageError),
         ({"data": [1]}, InvalidMessageError),
+        ({"data_base64": "!"}, InvalidMessageError),
+        ({"data_base64": 5}, InvalidMessageError),
+        ({"data_base64": "/w=="}, InvalidMessageError),
+        ({"data_base64": "e30=", "data": {}}, InvalidMessageError),
         ({"subject": "../x"}, InvalidVideoIdError),
     ],
 )
@@ -196,15 +216,32 @@ def test_s3_notifications_become_requests_and_removals_do_not():
                 record("s3:ObjectCreated:Put", "a/vid_1.mp4"),
                 record("ObjectCreated:Post", "my+clip%21.mp4"),
                 record("s3:ObjectRemoved:Delete", "x"),
+                record("s3:ObjectCreated:Put", "folder/"),
             ]
         }
-    )
+    ).requests
     assert [e.request.source for e in events] == ["s3://up/a/vid_1.mp4", "s3://up/my clip!.mp4"]
     assert [e.request.video_id for e in events] == [video_id_of_object("up", "a/vid_1.mp4"), video_id_of_object("up", "my clip!.mp4")]
-    again = parse_s3_notification({"Records": [record("s3:ObjectCreated:Put", "a/vid_1.mp4", etag="other")]})
+    again = parse_s3_notification({"Records": [record("s3:ObjectCreated:Put", "a/vid_1.mp4", etag="other")]}).requests
     assert again[0].dedupe_key != events[0].dedupe_key
     assert again[0].request == events[0].request
     assert again[0].source_version != events[0].source_version
+
+
+def test_one_odd_record_of_a_notification_takes_no_other_with_it():
+    records = [
+        {"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": key}}}
+        for key in ("good_0.mp4", "folder/Icon%0D", "good_1.mp4")
+    ]
+    events = parse_event(json.dumps({"Records": records}).encode())
+    assert [event.request.source for event in events.requests] == ["s3://b/good_0.mp4", "s3://b/good_1.mp4"]
+    [refused] = events.refused
+    assert (refused.place, json.loads(refused.raw)) == (1, {"Records": [records[1]]})
+    assert str(refused.error).startswith("Records[1]: ")
+
+
+def test_the_notification_with_which_s3_tries_a_target_asks_for_nothing():
+    assert parse_event(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}).encode()) == Events()
 
 
 def test_an_object_is_told_apart_from_its_namesakes_and_its_id_stays_readable():

@@ -12,7 +12,7 @@ import pytest
 
 from workers.broker import MemoryDispatcher
 from workers.errors import BrokerFullError, LedgerFullError, SettingsError
-from workers.ingest import submissions_of
+from workers.ingest import asked_by
 from workers.intake import Intake
 from workers.ledger import Claim, Ledger, VerdictRecord
 from workers.messages import JobFacts, pending_body
@@ -105,7 +105,7 @@ def test_the_same_video_or_key_twice_is_one_job(api):
 
 
 def test_an_event_that_came_by_the_stream_and_then_by_http_is_one_job(api):
-    [by_stream] = api.ledger.submit_many(submissions_of(json.dumps(EVENT).encode()))
+    [by_stream] = api.ledger.submit_many(asked_by(json.dumps(EVENT).encode()).submissions)
     answer = api.post(content=json.dumps(EVENT), headers={"content-type": "application/cloudevents+json"})
     assert (answer.status_code, answer.json()["job_id"], answer.json()["created"]) == (202, by_stream.ledger_id, False)
 
@@ -183,6 +183,20 @@ def test_s3_notifications_are_taken_once(api):
     again = api.post("/v1/events/s3", json={"Records": [record]}).json()
     assert first["accepted"][0]["video_id"] == video_id_of_object("up", "vid_9.mp4")
     assert (first["accepted"][0]["created"], again["accepted"][0]["created"]) == (True, False)
+
+
+def test_an_odd_record_of_a_notification_is_named_and_the_others_are_taken(api):
+    def send(*keys):
+        records = [{"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "up"}, "object": {"key": key}}} for key in keys]
+        return api.post("/v1/events/s3", json={"Records": records})
+
+    answer = send("vid_9.mp4", "bad%0Aname.mp4")
+    assert answer.status_code == 202
+    assert [each["video_id"] for each in answer.json()["accepted"]] == [video_id_of_object("up", "vid_9.mp4")]
+    assert [(each["record"], each["code"]) for each in answer.json()["refused"]] == [(1, "INVALID_MESSAGE")]
+    assert_typed(send("bad%0Aname.mp4"), 422, "INVALID_MESSAGE")
+    tried = api.post("/v1/events/s3", json={"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "up"})
+    assert (tried.status_code, tried.json()) == (202, {"accepted": []})
 
 
 @pytest.mark.parametrize(

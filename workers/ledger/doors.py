@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, insert, literal, select, update
 
-from ..errors import QuotaExhaustedError, UnknownKeyError
-from .door_schema import api_keys, audit_log, tenant_limits, tenant_usage
+from ..errors import UnknownKeyError
+from .door_schema import api_keys, audit_log, tenant_limits
 from .engine import reading, writing
 from .schema import db_now
 from .submissions import insert_or_ignore
@@ -139,28 +139,6 @@ class Doors:
         with reading(self._engine) as connection:
             row = connection.execute(select(tenant_limits).where(tenant_limits.c.tenant == tenant)).first()
         return TenantLimits(row.requests_per_minute, row.videos_per_day) if row is not None else TenantLimits()
-
-    def spend(self, tenant: str, videos: int, *, quota: int) -> None:
-        """Count videos against today's quota (UTC), all or none. A negative number gives back.
-
-        Raises:
-            QuotaExhaustedError: they do not fit any more; nothing was counted.
-        """
-        today = db_now() / DAY_SECONDS
-        with writing(self._engine) as connection:
-            now = float(connection.scalar(select(today)) or 0.0)
-            key = {"tenant": tenant, "day": int(now)}
-            connection.execute(insert_or_ignore(connection, tenant_usage), {**key, "videos": 0})
-            mine = update(tenant_usage).where(tenant_usage.c.tenant == bindparam("whose"), tenant_usage.c.day == bindparam("when"))
-            fits = mine.where(tenant_usage.c.videos + bindparam("more") <= quota) if videos > 0 else mine
-            done = connection.execute(
-                fits.values(videos=tenant_usage.c.videos + bindparam("more")), {"whose": tenant, "when": key["day"], "more": videos}
-            )
-            if done.rowcount != 1:
-                raise QuotaExhaustedError(
-                    f"today's quota of {quota} videos is used up: it begins anew at 00:00 UTC",
-                    retry_after_seconds=round((1 - now % 1) * DAY_SECONDS) + 1,
-                )
 
     def audit(self, *, actor: str, action: str, target: str, tenant: str = "", detail: Mapping[str, Any] | None = None) -> None:
         """Append one line to the audit log."""

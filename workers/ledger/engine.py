@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -143,6 +143,19 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise translated(err) from err
     except OverflowError as err:  # SQLite's integers have 64 bits, Python's have no end
         raise InvalidMessageError("a number is larger than any that this ledger knows") from err
+
+
+def hold_lock(connection: Connection, name: str, *, shared: bool = False) -> None:
+    """Wait for the lock of this name and hold it until the transaction ends. SQLite has one writer at a time anyway.
+
+    Args:
+        connection: a write transaction.
+        name: of the lock.
+        shared: others may hold it too, as long as nobody holds it alone.
+    """
+    if connection.dialect.name == "postgresql":
+        take = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+        connection.execute(select(take(func.hashtextextended(name, 0))))
 
 
 @contextmanager

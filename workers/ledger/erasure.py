@@ -15,11 +15,12 @@ from sqlalchemy import Column, Connection, Engine, Table, delete, insert, select
 from ..messages import names_video
 from .door_schema import erasure_slips, tenant_usage
 from .doors import DAY_SECONDS, record_audit
-from .engine import reading, writing
+from .engine import hold_lock, reading, writing
 from .explanations import explanations
 from .review_schema import login_links, review_items, review_log
 from .schema import db_now, dead_letters, events, jobs, outbox, submission_keys, verdicts
 from .shadows import shadow_verdicts
+from .submissions import FORGETTING, VIDEO_ERASED
 
 _CHUNK: Final = 500
 _USAGE_DAYS: Final = 31
@@ -46,19 +47,21 @@ class Erasure:
 
     _engine: Engine
 
-    def erase_video(self, video_id: str, *, tenant: str = "", actor: str) -> Erased:
+    def erase_video(self, video_id: str, *, tenant: str = "", actor: str, messages: int = 0) -> Erased:
         """Remove every row about one video, also while a worker holds it: that worker's commit then finds no lease.
 
         Args:
             video_id: whose traces.
             tenant: whose video; another tenant's video of the same ID stays.
             actor: who asked; kept in the audit log with the video's ID and the counts.
+            messages: how many were removed from the broker before; the line in the audit log keeps a reader from taking them in.
         """
         letters: list[int] = []
         if tenant == "":  # queue and stream know no tenants
             with reading(self._engine) as connection:  # all of them are read: others may write meanwhile
                 letters = _letters_that_name(connection, video_id)
         with writing(self._engine) as connection:
+            hold_lock(connection, FORGETTING)  # not before: the search may take a while
             mine = delete(jobs).where(jobs.c.video_id == video_id, jobs.c.tenant == tenant).returning(jobs.c.ledger_id)
             # first, because it waits for a commit that is under way: what that wrote is seen below
             gone = list(connection.scalars(mine))
@@ -73,9 +76,9 @@ class Erasure:
             erased = _erase_rows(connection, seqs=seqs, ledger_ids=ledger_ids, jobs_gone=len(gone))
             num_letters = _delete_in(connection, dead_letters, dead_letters.c.seq, letters)
             erased = replace(erased, other=erased.other + num_letters)
-            if not erased.is_empty:
-                detail = {name: count for name, count in asdict(erased).items() if count}
-                record_audit(connection, actor=actor, action="video_erased", target=video_id, tenant=tenant, detail=detail)
+            if messages or not erased.is_empty:
+                detail = {name: count for name, count in {**asdict(erased), "messages": messages}.items() if count}
+                record_audit(connection, actor=actor, action=VIDEO_ERASED, target=video_id, tenant=tenant, detail=detail)
         return erased
 
     def retire_verdicts(self, *, days: float, page: int = 5000, actor: str = "janitor") -> Erased:

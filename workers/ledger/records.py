@@ -26,6 +26,8 @@ class Submission:
     tenant: str = ""
     source_version: str = ""
     """What tells two videos of one ID apart, at most 64 characters; empty: the request's content hash, if any."""
+    read_at: float | None = None
+    """When its message was read, by this process's monotonic clock in seconds: a video that was forgotten since is not taken in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Submitted:
     """Of the job, as the ledger names it."""
     again_for: str | None = None
     """The failed job that this new one tries again."""
+    forgotten: bool = False
+    """It was not taken in and has no job: the video was forgotten after the message was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

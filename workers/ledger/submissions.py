@@ -7,18 +7,37 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, case, insert, select
+from sqlalchemy import Connection, Engine, bindparam, case, insert, literal, select, update
 
-from ..errors import IdempotencyConflictError, UnknownVideoError
+from ..errors import (
+    FetchTooLargeError,
+    IdempotencyConflictError,
+    MediaChangedError,
+    MediaGoneError,
+    QuotaExhaustedError,
+    SourceNotAllowedError,
+    UnknownVideoError,
+)
 from ..messages import DEFAULT_LANE
 from ..messages.enqueue import MediaHint
 from ..retry import RETRYABLE_CODES
-from .engine import writing
+from .door_schema import audit_log, tenant_usage
+from .engine import hold_lock, writing
 from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
 
+_DAY_SECONDS: Final = 86_400
+_FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowedError, FetchTooLargeError)}
+"""The file was never read; it may be readable elsewhere, at a freshly signed URL for one."""
+_CHUNK: Final = 500
+_SLACK_SECONDS: Final = 1.0
+"""One taken for forgotten by mistake is only read again a moment later, one missed would come back for good."""
+FORGETTING: Final = "forgetting"
+"""Lock between what takes messages in and what forgets a video: of two that overlap one sees what the other did."""
+VIDEO_ERASED: Final = "video_erased"
+"""The audit log's word for a forgotten video."""
 _TRACE = re.compile(r"[\x21-\x7e]{1,64}")
 """What is no trace context is forgotten: a request is not refused for it, and it must not reach a database that cannot store it."""
 
@@ -54,7 +73,7 @@ _EVENT = insert(events).values(
     detail=bindparam("detail"),
 )
 _NEWEST = (
-    select(jobs.c.ledger_id, jobs.c.lane, jobs.c.state, jobs.c.error_code)
+    select(jobs.c.ledger_id, jobs.c.lane, jobs.c.state, jobs.c.error_code, jobs.c.source)
     .where(
         jobs.c.tenant == bindparam("tenant"),
         jobs.c.video_id == bindparam("video_id"),
@@ -81,19 +100,28 @@ class Submissions:
         return self.submit_many([submission], grace_seconds=[grace_seconds], refuse_conflicts=True)[0]
 
     def submit_many(
-        self, submissions: Sequence[Submission], *, grace_seconds: Sequence[float] | None = None, refuse_conflicts: bool = False
+        self,
+        submissions: Sequence[Submission],
+        *,
+        grace_seconds: Sequence[float] | None = None,
+        refuse_conflicts: bool = False,
+        quota: int | None = None,
     ) -> list[Submitted]:
         """Take in videos in one transaction; when it returns they are safe.
 
         The same `(tenant, video_id, source_version)` or the same `key` twice gives the same job back. One that FAILED with a
-        retryable code gets a new job instead, unless the `key` is the same: an event that is delivered again asks for nothing new.
+        retryable code, or at a fetch from another source, gets a new job instead, unless the `key` is the same: an event that is
+        delivered again asks for nothing new.
+        A message whose video was forgotten after it was read is not taken in; `forgotten` of its outcome says so.
 
         Args:
             submissions: what was asked for.
             grace_seconds: per submission, how long the reconciler leaves the row alone because the caller sends it itself.
             refuse_conflicts: raise when a key returns with another request, instead of taking it as a duplicate.
+            quota: videos a day (UTC) that their one tenant may have taken in; what makes no new job is not counted. None: not counted.
 
         Raises:
+            QuotaExhaustedError: the new ones do not fit any more; nothing of the batch is taken in.
             IdempotencyConflictError: see above; nothing of the batch is taken in.
             LedgerUnavailableError: the database is down or full; nothing of the batch is taken in.
         """
@@ -104,19 +132,27 @@ class Submissions:
             for submission, grace in zip(submissions, grace_seconds or [0.0] * len(submissions), strict=True)
         ]
         with writing(self._engine) as connection:
+            if refuse_conflicts:
+                for key in sorted({submission.key for submission in submissions if submission.key is not None}):
+                    hold_lock(connection, f"key:{key}")  # another request with it may be on its way: it is on record when we go on
+            gone = _forgotten(connection, submissions)
             known = _known_keys(connection, submissions, refuse_conflicts=refuse_conflicts)
             # always in one order: of two batches that share videos in another order, each would wait for a row of the other
             in_order = sorted(range(len(rows)), key=lambda i: [rows[i][name] for name in ("tenant", "video_id", "source_version")])
-            fresh = [rows[i] for i in in_order if submissions[i].key not in known]
+            fresh = [rows[i] for i in in_order if submissions[i].key not in known and i not in gone]
             created: set[str] = set()
             if fresh:
                 connection.execute(_job_insert(connection), fresh)
                 mine = [row["ledger_id"] for row in fresh]
                 created = set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
-            by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order}
+            by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order if i not in gone}
+            by_place |= {i: Submitted(ledger_id="", created=False, lane=rows[i]["lane"], forgotten=True) for i in gone}
             outcomes = [by_place[i] for i in range(len(rows))]
             _record_keys(connection, submissions, outcomes, known)
-            record_events(connection, [_submitted(outcome) for outcome in outcomes if outcome.created])
+            new = [outcome for outcome in outcomes if outcome.created]
+            record_events(connection, [_submitted(outcome) for outcome in new])
+            if new and quota is not None:  # last: it holds up the tenant's other submits until this one is committed
+                _charge(connection, submissions[0].tenant, len(new), quota=quota)
         return outcomes
 
     def resubmit(self, ledger_id: str) -> Submitted:
@@ -148,6 +184,20 @@ class Submissions:
             outcome = Submitted(ledger_id=fresh, created=True, lane=row.lane, again_for=ledger_id)
             record_events(connection, [_submitted(outcome)])
         return outcome
+
+
+def _charge(connection: Connection, tenant: str, num_videos: int, *, quota: int) -> None:
+    """Count videos against today's quota, all or none."""
+    now = float(connection.scalar(select(db_now() / _DAY_SECONDS)) or 0.0)
+    today = {"tenant": tenant, "day": int(now)}
+    connection.execute(insert_or_ignore(connection, tenant_usage), {**today, "videos": 0})
+    mine = update(tenant_usage).where(tenant_usage.c.tenant == tenant, tenant_usage.c.day == today["day"])
+    more = tenant_usage.c.videos + num_videos
+    if connection.execute(mine.where(more <= quota).values(videos=more)).rowcount != 1:
+        raise QuotaExhaustedError(
+            f"today's quota of {quota} videos is used up: it begins anew at 00:00 UTC",
+            retry_after_seconds=round((1 - now % 1) * _DAY_SECONDS) + 1,
+        )
 
 
 def _again(source_version: str) -> str:
@@ -190,6 +240,21 @@ def _job_insert(connection: Connection) -> Any:
     return insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
 
 
+def _forgotten(connection: Connection, submissions: Sequence[Submission]) -> set[int]:
+    """Places of the messages whose video was forgotten after they were read: it must not come back."""
+    read_at = {i: submission.read_at for i, submission in enumerate(submissions) if submission.read_at is not None}
+    if not read_at:
+        return set()
+    hold_lock(connection, FORGETTING, shared=True)
+    since = db_now() - literal(time.monotonic() - min(read_at.values()) + _SLACK_SECONDS)
+    erased = select(audit_log.c.target).where(audit_log.c.action == VIDEO_ERASED, audit_log.c.tenant == "", audit_log.c.at > since)
+    ids = sorted({submissions[i].request.video_id for i in read_at})
+    found: set[str] = set()
+    for start in range(0, len(ids), _CHUNK):
+        found.update(connection.scalars(erased.where(audit_log.c.target.in_(ids[start : start + _CHUNK]))))
+    return {i for i in read_at if submissions[i].request.video_id in found}
+
+
 def _known_keys(connection: Connection, submissions: Sequence[Submission], *, refuse_conflicts: bool) -> dict[str | None, Submitted]:
     wanted = {s.key: s for s in submissions if s.key is not None}
     if not wanted:
@@ -215,7 +280,7 @@ def _outcome(
     again = _again(row["source_version"])
     same_video = {"tenant": row["tenant"], "video_id": row["video_id"], "source_version": row["source_version"], "again": again}
     newest = connection.execute(_NEWEST, same_video).one()
-    if newest.state == FAILED and newest.error_code in RETRYABLE_CODES:
+    if newest.state == FAILED and _is_worth_another_try(newest, source=row["source"]):
         # named after the failed job, so that of many who submit it again at once one makes the new job
         fresh = {**row, "source_version": again + newest.ledger_id[-12:]}
         if connection.execute(_job_insert(connection).returning(jobs.c.ledger_id), fresh).first() is not None:
@@ -224,13 +289,20 @@ def _outcome(
     return Submitted(ledger_id=newest.ledger_id, created=False, lane=newest.lane, state=newest.state)
 
 
+def _is_worth_another_try(failed: Any, *, source: str | None) -> bool:
+    """Whether what failed may end otherwise now: its reason passes, the file was to be sent again, or another place is named for it."""
+    if failed.error_code in RETRYABLE_CODES or failed.error_code == MediaChangedError.code:
+        return True
+    return failed.error_code in _FETCH_CODES and failed.source != source
+
+
 def _record_keys(
     connection: Connection, submissions: Sequence[Submission], outcomes: Sequence[Submitted], known: dict[str | None, Submitted]
 ) -> None:
     rows = [
         {"key": s.key, "request_sha256": s.key_sha256, "ledger_id": o.ledger_id}
         for s, o in zip(submissions, outcomes, strict=True)
-        if s.key is not None and s.key not in known
+        if s.key is not None and s.key not in known and not o.forgotten
     ]
     if rows:
         rows.sort(key=lambda row: str(row["key"]))  # as jobs are

@@ -7,10 +7,11 @@ from .celery_wire import (
     dispatch_message,
     enqueue_message,
     explain_message,
+    inbox_lists,
     parse_celery_message,
 )
 from .enqueue import DEFAULT_LANE, INBOX_LANES, EnqueueRequest, Lane, parse_enqueue
-from .events import EventRequest, parse_cloud_event, parse_event, parse_s3_notification
+from .events import EventRequest, Events, RefusedRecord, parse_cloud_event, parse_event, parse_s3_notification
 from .evidence import EvidenceBody, evidence_body
 from .naming import names_video
 from .plain_json import load_json
@@ -24,9 +25,11 @@ __all__ = [
     "SCREEN_TASK",
     "EnqueueRequest",
     "EventRequest",
+    "Events",
     "EvidenceBody",
     "JobFacts",
     "Lane",
+    "RefusedRecord",
     "VerdictBody",
     "answer_to_job",
     "dispatch_message",
@@ -34,6 +37,7 @@ __all__ = [
     "evidence_body",
     "explain_message",
     "failure_body",
+    "inbox_lists",
     "load_json",
     "names_video",
     "parse_celery_message",

@@ -30,6 +30,19 @@ MESSAGE_BYTES: Final = 64 * 1024
 
 DISPATCH_VERSION: Final = 1
 
+_PRIORITIES: Final = range(1, 10)
+_PRIORITY_MARK: Final = "\x06\x16"
+"""What kombu writes between a queue's name and a priority above 0."""
+
+
+def inbox_lists(lane: Lane) -> tuple[str, ...]:
+    """The Redis lists of one inbox lane, in the order in which Celery itself would read them.
+
+    Celery keeps a message with a priority beside the lane's own list. Which priorities get a list is the producer's setting
+    (`priority_steps`, at first 3, 6 and 9), so each of them is read.
+    """
+    return (lane, *(f"{lane}{_PRIORITY_MARK}{priority}" for priority in _PRIORITIES))
+
 
 def _decode_body(message: dict[str, Any]) -> object:
     properties = message.get("properties") or {}

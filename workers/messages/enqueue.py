@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from detect_core.versions import POLICY
+
 from ..errors import InvalidMessageError, InvalidVideoIdError, UnknownVersionError
 
 Lane = Literal["urgent", "default", "bulk"]
@@ -52,7 +54,7 @@ class EnqueueRequest(BaseModel):
     )
     lane: Lane | None = Field(None, description="urgent, default or bulk; without it the lane it was pushed on, else default")
     policy: Annotated[str, StringConstraints(pattern=_TEXT_PATTERN, max_length=64)] | None = Field(
-        None, description="Name of a verdict policy"
+        None, description="Verdict policy to judge by: null, or the one that verdicts name in score.policy; another one is refused"
     )
     callback_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\x00-\x20\x7f]+$", max_length=2048)] | None = Field(
         None, description="Gets the signed verdict.completed event"
@@ -69,6 +71,13 @@ class EnqueueRequest(BaseModel):
     def _check_video_id(cls, value: str) -> str:
         if VIDEO_ID.fullmatch(value) is None:
             raise ValueError("a video ID is 1-128 characters of A-Z a-z 0-9 _ -")
+        return value
+
+    @field_validator("policy")
+    @classmethod
+    def _check_policy(cls, value: str | None) -> str | None:
+        if value not in (None, POLICY):
+            raise ValueError(f"no such verdict policy: leave it out or send {POLICY!r}, the one of this version")
         return value
 
     @field_validator("attributes")

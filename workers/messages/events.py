@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from .plain_json import load_json
 
 _PASSED_ON: Final = ("source", "lane", "policy", "callback_url", "content_sha256", "attributes", "media", "schema_version")
 _CREATED: Final = ("s3:ObjectCreated:", "ObjectCreated:")
+_TEST_EVENT: Final = "s3:TestEvent"
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _STEM_LENGTH: Final = 128 - 1 - 16
 _VERSION_MARKS: Final = ("versionId", "eTag", "sequencer")
@@ -31,6 +34,24 @@ class EventRequest:
     source_version: str = ""
     """Which version of the stored object it tells of; empty when the event says nothing about it."""
     traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRecord:
+    """One record of a notification that cannot be taken; those beside it are."""
+
+    place: int
+    raw: bytes
+    """A notification of this record alone, as JSON."""
+    error: InvalidMessageError
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What one message of others asks for."""
+
+    requests: tuple[EventRequest, ...] = ()
+    refused: tuple[RefusedRecord, ...] = ()
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:
@@ -54,6 +75,10 @@ def parse_cloud_event(event: Mapping[str, Any]) -> EventRequest:
     event_id, source = _text(event, "id"), _text(event, "source")
     _text(event, "type")
     data = event.get("data", {})
+    if "data_base64" in event:
+        if "data" in event:
+            raise InvalidMessageError("a CloudEvent has `data` or `data_base64`, not both")
+        data = _decoded(event["data_base64"])
     if isinstance(data, str):
         data = load_json(data, what="CloudEvents data")
     if not isinstance(data, dict):
@@ -68,6 +93,13 @@ def parse_cloud_event(event: Mapping[str, Any]) -> EventRequest:
         dedupe_key=_key("ce", source, event_id),
         traceparent=traceparent[:64] if isinstance(traceparent, str) else None,
     )
+
+
+def _decoded(data: object) -> str:
+    try:
+        return base64.b64decode(data, validate=True).decode() if isinstance(data, str) else ""
+    except ValueError as err:
+        raise InvalidMessageError(f"CloudEvents data_base64 is no text in base64: {err}") from err
 
 
 def _key(*parts: str) -> str:
@@ -98,34 +130,52 @@ def _parse_record(record: object) -> EventRequest | None:
         raise InvalidMessageError("an S3 record needs s3.bucket.name and s3.object.key") from err
     if not isinstance(bucket, str) or not bucket:
         raise InvalidMessageError("s3.bucket.name must be a text")
+    if key.endswith("/") and not stored.get("size"):
+        return None  # what consoles store to show an empty folder
     marks = [str(stored.get(field, "")) for field in _VERSION_MARKS]
     request = parse_enqueue({"video_id": video_id_of_object(bucket, key), "source": f"s3://{bucket}/{key}"})
     version = hashlib.sha256("\0".join(marks).encode()).hexdigest()
     return EventRequest(request=request, dedupe_key=_key("s3", bucket, key, *marks), source_version=version)
 
 
-def parse_s3_notification(notification: object) -> list[EventRequest]:
-    """Read one S3- or MinIO-shaped notification; records that created nothing are left out.
+def parse_s3_notification(notification: object) -> Events:
+    """Read one S3- or MinIO-shaped notification, record by record; those that created nothing are left out.
+
+    The notification with which S3 tries a new target asks for nothing.
 
     Raises:
-        InvalidMessageError: the shape is not that of a notification.
+        InvalidMessageError: the shape is not that of a notification, or nothing is left beside what was refused.
     """
+    if isinstance(notification, dict) and notification.get("Event") == _TEST_EVENT:
+        return Events()
     if not isinstance(notification, dict) or not isinstance(notification.get("Records"), list):
         raise InvalidMessageError("an S3 notification is an object with a list `Records`")
     if len(notification["Records"]) > 1000:
         raise InvalidMessageError(f"at most 1000 records are read at once, got {len(notification['Records'])}")
-    return [event for event in map(_parse_record, notification["Records"]) if event is not None]
+    requests: list[EventRequest] = []
+    refused: list[RefusedRecord] = []
+    for place, record in enumerate(notification["Records"]):
+        try:
+            event = _parse_record(record)
+        except InvalidMessageError as err:
+            error = type(err)(f"Records[{place}]: {err}")
+            refused.append(RefusedRecord(place, json.dumps({"Records": [record]}).encode(), error))
+        else:
+            requests += [event] if event is not None else []
+    if refused and not requests:
+        raise refused[0].error
+    return Events(tuple(requests), tuple(refused))
 
 
-def parse_event(raw: bytes) -> list[EventRequest]:
+def parse_event(raw: bytes) -> Events:
     """Read one entry of the event stream: a structured CloudEvent or an S3 notification.
 
     Raises:
         InvalidMessageError, UnknownVersionError, InvalidVideoIdError: as the parsers above.
     """
     event = load_json(raw, what="the event")
-    if isinstance(event, dict) and "Records" in event:
+    if isinstance(event, dict) and ("Records" in event or event.get("Event") == _TEST_EVENT):
         return parse_s3_notification(event)
     if not isinstance(event, dict):
         raise InvalidMessageError(f"an event is a JSON object, got {type(event).__name__}")
-    return [parse_cloud_event(event)]
+    return Events((parse_cloud_event(event),))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException
@@ -50,6 +51,7 @@ from .verdict_list import add_verdict_list
 
 __all__ = ["create_app", "job_body"]
 
+log = structlog.get_logger(__name__)
 _KEY_LENGTH: Final = 128
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -97,18 +99,23 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
 
     @app.post("/v1/events/s3", status_code=202, openapi_extra=contract.s3_body())
     async def take_s3_events(request: Request, key: auth.ApiKey = can_submit) -> JSONResponse:
-        """Take an S3- or MinIO-shaped notification; the answer says which video ID each object got."""
+        """Take an S3- or MinIO-shaped notification; the answer says which video ID each object got, and which record was refused."""
         data = await body.read_json(request)
         events = parse_s3_notification(data)
         submissions = [
-            Submission(request=event.request, door="http", key=event.dedupe_key, source_version=event.source_version) for event in events
+            Submission(request=event.request, door="http", key=event.dedupe_key, source_version=event.source_version)
+            for event in events.requests
         ]
         outcomes = await asyncio.to_thread(accept, submissions, key=key)
         jobs = [
             {"video_id": s.request.video_id, "job_id": o.ledger_id, "created": o.created}
             for s, o in zip(submissions, outcomes, strict=True)
         ]
-        return JSONResponse({"accepted": jobs}, status_code=202)
+        refused = [{"record": each.place, "code": each.error.code, "message": str(each.error)} for each in events.refused]
+        for each in refused:  # the sender of a notification seldom reads the answer
+            log.warning("s3_record_refused", **each)
+            control.metrics.rejected.labels(source="http", code=each["code"]).inc()
+        return JSONResponse({"accepted": jobs} | ({"refused": refused} if refused else {}), status_code=202)
 
     @app.get("/v1/videos/{video_id}", response_model=VerdictBody)
     def get_video(video_id: str, request: Request, tenant: ReaderTenant = None, key: auth.ApiKey = can_read) -> Response:
@@ -140,14 +147,8 @@ def _accepting(control: Control, limiter: Limiter) -> Callable[..., list[Submitt
     def accept(submissions: list[Submission], *, key: auth.ApiKey, refuse_conflicts: bool = False) -> list[Submitted]:
         control.intake.require_room()
         owned = [_owned(submission, key.tenant) for submission in submissions]
-        limiter.spend(key.tenant, len(owned))
-        created = 0
-        try:
-            outcomes = control.intake.accept(owned, refuse_conflicts=refuse_conflicts)
-            created = sum(outcome.created for outcome in outcomes)
-        finally:
-            limiter.spend(key.tenant, created - len(owned))
-        return outcomes
+        quota = limiter.limits_of(key.tenant).videos_per_day or None
+        return control.intake.accept(owned, refuse_conflicts=refuse_conflicts, quota=quota)
 
     return accept
 
