@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 from builders import astronaut_pictures, write_clip
 from detect_core.bundle import SHIPPED_ROOT
 from detect_core.calibration import DEFAULT_SET, load_bundle_set
+from detect_core.errors import BundleError
 from detect_core.operating_points import choose, held_out_of
 from detect_core.structs import Verdict
 from verdict_builders import T_FAKE, made_verdict, put_verdict
 from workers import cli
 from workers.gauges import QueueGauges
 from workers.learning import expected_calibration_error, precision_by_word, recalibrate, shadow_gate
+from workers.learning_commands import _write_set
 from workers.ledger import LabelledVerdict, Ledger, ShadowPair
 from workers.metrics import Metrics
 from workers.promotion import NotPromotedError, bundle_set_in_charge, promote
@@ -313,6 +315,33 @@ def test_the_commands_refuse_without_reviews_and_leave_the_one_in_charge(tmp_pat
     assert answer.exit_code == 4
     assert json.loads(answer.output)["passed"] is False
     assert not (tmp_path / "promoted.json").exists()
+
+
+def test_precision_is_that_of_the_set_in_charge(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERIFRAME_STATE_DIR", str(tmp_path))
+    ledger = Ledger.open(Settings().resolved_ledger_url)
+    for i, bundle_set in enumerate((load_bundle_set(DEFAULT_SET).label, "other@0123456789ab")):
+        put_verdict(ledger, f"v{i}", peaks=(0.95,), content_sha256=f"{i:064x}", bundle_set=bundle_set)
+        ledger.review_decide(ledger.review_item_of(f"v{i}").verdict_seq, actor="anna", decision=("fake", "clean")[i])
+    ledger.close()
+    report = json.loads(CliRunner().invoke(cli.app, ["learn"]).output)
+    assert [(row["verdict"], row["reviewed"], row["fake"]) for row in report["precision"]] == [("manipulated", 1, 1)]
+
+
+def test_a_set_that_was_learned_from_one_named_bare_loads_and_none_is_left_that_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VERIFRAME_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("VERIFRAME_BUNDLE_SET", "default")
+    Ledger.open(Settings().resolved_ledger_url).close()
+    monkeypatch.setattr(Ledger, "labelled_verdicts", lambda *_, **__: iter(made_labels(3000, slope=1.0, offset=-2.0)))
+
+    answer = CliRunner().invoke(cli.app, ["learn", "--out", "learned.json"])
+    assert answer.exit_code == 0, answer.output
+    assert load_bundle_set(tmp_path / "learned.json").calibration.platt_c != load_bundle_set(DEFAULT_SET).calibration.platt_c
+
+    with pytest.raises(BundleError):
+        _write_set(tmp_path / "broken.json", {**load_bundle_set(DEFAULT_SET).document, "bundles": [{"name": "blend", "path": "nowhere"}]})
+    assert {path.name for path in tmp_path.iterdir()} == {"learned.json", "state"}
 
 
 def test_the_command_judges_a_real_archive_again(tmp_path, monkeypatch):
