@@ -28,6 +28,10 @@ from .video.decode import DecodeSession
 
 MAX_CLIP_SECONDS: Final = 12.0
 _PICTURES_PER_SECOND: Final = 12
+_FOLLOWED_SECONDS: Final = 1.6
+"""Samples up to this far apart are one stretch, through which a face was followed."""
+_NEAR_SECONDS: Final = 0.3
+"""How far from a sample its box still stands."""
 _ENCODE_SECONDS: Final = 60
 _ENCODE_MEMORY_BYTES: Final = 2 * 1024**3
 _CLIP_BYTES: Final = 32 * 1024**2
@@ -62,13 +66,20 @@ class DrawnTrack:
             )
 
     def at(self, seconds: float) -> tuple[NDArray[np.float64], float] | None:
-        """Box and score between two samples, interpolated; None outside the track."""
+        """The box between two samples and the score of the nearer one, as the player of the review pages shows them.
+
+        None where nobody looked: away from every sample, outside the track and in its gaps.
+        """
         times = np.asarray(self.pts_seconds)
-        if not times[0] <= seconds <= times[-1]:
+        after = int(np.searchsorted(times, seconds))
+        around = [i for i in (after - 1, after) if 0 <= i < len(times)]
+        nearest = min(around, key=lambda i: abs(times[i] - seconds))
+        is_followed = len(around) == 2 and times[after] - times[after - 1] <= _FOLLOWED_SECONDS
+        if not is_followed and abs(times[nearest] - seconds) > _NEAR_SECONDS:
             return None
         columns = np.asarray(self.boxes, np.float64)
         box = np.array([np.interp(seconds, times, columns[:, i]) for i in range(4)])
-        return box, float(np.interp(seconds, times, self.scores))
+        return box, self.scores[nearest]
 
 
 def annotated_clip(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -91,8 +91,11 @@ class Fusion:
     def loudest(self, logits: Mapping[str, float]) -> str:
         """The detector whose part of the fused logit leans most to fake; on a tie the first one. One that has faded away is not named."""
         parts = self._parts(logits)
-        heard = [name for name in parts if self.kind == "max" or self.weights.get(name)] or list(parts)
-        return max(heard, key=lambda name: parts[name])
+        return max(self.heard(parts) or parts, key=lambda name: parts[name])
+
+    def heard(self, names: Iterable[str]) -> list[str]:
+        """Those of the detectors that count: without weight, or faded away, one does not."""
+        return [name for name in names if self.kind == "max" or self.weights.get(name)]
 
     def _parts(self, logits: Mapping[str, float]) -> dict[str, float]:
         """What each detector adds to the sum, or bids for the maximum."""

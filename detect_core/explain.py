@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Final, Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .bundle import CropSpec
 from .calibration import BundleSet
-from .detectors import Detector, is_track_bundle, load_detector
+from .detectors import is_track_bundle, load_detector
 from .detectors.crop_net import CropNetDetector
 from .errors import BundleMismatchError, OptionError
 from .heatmap import blend_mask, coloured, grad_cam, log_spectrum, overlay
@@ -40,7 +40,7 @@ class Moment:
     xyxy: tuple[float, float, float, float]
     """Face box in pixels of the upright full-size frame."""
     detector: str
-    """The detector that spoke loudest."""
+    """The detector that spoke loudest; where it judges whole tracks, the loudest of those that look at crops is drawn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +48,10 @@ class Explanation:
     """What the detector saw in one moment."""
 
     moment: Moment
+    detector: str
+    """The one that is drawn."""
     logit: float
-    """The detector's temperature-scaled logit, computed again on the re-cut crop."""
+    """Its temperature-scaled logit, computed again on the re-cut crop."""
     pictures: dict[Kind, NDArray[np.uint8]]
     """RGB pictures by kind; what a net cannot give is left out."""
 
@@ -92,7 +94,8 @@ def explain(
         cancel: set it to stop early.
 
     Returns:
-        One explanation per moment whose frame came out of the decoder again, in the given order.
+        One explanation per moment whose frame came out of the decoder again, in the given order; none where only detectors of whole
+        tracks count, because compression took the ground from all others.
 
     Raises:
         MediaError, DecodeLimitError: as in a screening.
@@ -105,45 +108,63 @@ def explain(
     if unknown:
         raise BundleMismatchError(f"bundle set {bundle_set.label} has no detector {', '.join(unknown)}; load the set that made the verdict")
     # a detector of whole tracks looked at no single crop: nothing of it can be drawn on one
-    named = {moment.detector for moment in moments if not is_track_bundle(bundles[moment.detector])}
-    detectors = {name: load_detector(bundles[name], device=device) for name in named}
-    crops = _crops(file, moments, detectors, options=replace(options or ScreeningOptions(), num_frames=num_frames), cancel=cancel)
+    drawable = drawable_detectors(bundle_set)
+    candidates = [(moment.detector,) if moment.detector in drawable else drawable for moment in moments]
+    detectors = {
+        name: load_detector(bundles[name], device=device) for name in dict.fromkeys(name for names in candidates for name in names)
+    }
+    nets = {name: detector for name, detector in detectors.items() if isinstance(detector, CropNetDetector)}
+    wanted = [
+        _Wanted(moment, {name: nets[name].bundle.crop for name in names if name in nets})
+        for moment, names in zip(moments, candidates, strict=True)
+    ]
+    crops, quantiser = _crops(file, wanted, options=replace(options or ScreeningOptions(), num_frames=num_frames), cancel=cancel)
+    fusion = bundle_set.calibration.under(quantiser).fusion
     explained = []
     for i, moment in enumerate(moments):
-        detector = detectors.get(moment.detector)
-        if i in crops and isinstance(detector, CropNetDetector):
-            explained.append(_explanation(moment, crops[i], detector))
+        logits = {name: float(nets[name].logits([crop])[0]) for name, crop in crops.get(i, {}).items()}
+        if moment.detector not in logits:
+            logits = {name: logits[name] for name in fusion.heard(logits)}
+        if logits:
+            drawn = fusion.loudest(logits)
+            explained.append(_explanation(moment, crops[i][drawn], nets[drawn], logit=logits[drawn]))
     return explained
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One moment and the squares to cut there, by detector."""
+
+    moment: Moment
+    specs: Mapping[str, CropSpec]
+
+
 def _crops(
-    file: BinaryIO,
-    moments: Sequence[Moment],
-    detectors: dict[str, Detector],
-    *,
-    options: ScreeningOptions,
-    cancel: threading.Event | None,
-) -> dict[int, NDArray[np.uint8]]:
-    """The crop of each moment, by its number."""
-    crops: dict[int, NDArray[np.uint8]] = {}
+    file: BinaryIO, wanted: Sequence[_Wanted], *, options: ScreeningOptions, cancel: threading.Event | None
+) -> tuple[dict[int, dict[str, NDArray[np.uint8]]], float | None]:
+    """The crops of each moment, by its number and then by detector; and the quantiser, as `VideoInfo.quantiser`."""
+    crops: dict[int, dict[str, NDArray[np.uint8]]] = {}
+    seen: list[float] = []
     with DecodeSession(file, options=options, cancel=cancel) as session:
-        session.open()
+        info = session.open()
         more = True
-        while more and len(crops) < len(moments):
+        while more and len(crops) < len(wanted):
             frames, more = session.next_frames(options.num_frames)
-            wanted: list[int] = []
+            seen += [frame.quantiser for frame in frames if frame.quantiser is not None]
+            places: list[tuple[int, str]] = []
             requests: list[CropRequest] = []
             for frame in frames:
-                for i, moment in enumerate(moments):
-                    detector = detectors.get(moment.detector)
-                    if abs(moment.pts_seconds - frame.pts_seconds) < _SAME_MOMENT_SECONDS and isinstance(detector, CropNetDetector):
-                        wanted.append(i)
-                        requests.append(crop_request(frame.frame_id, np.asarray(moment.xyxy, np.float32), detector.bundle.crop))
-            for i, (picture, _sharpness) in zip(wanted, session.cut(requests), strict=True):
-                crops[i] = picture
+                for i, each in enumerate(wanted):
+                    if abs(each.moment.pts_seconds - frame.pts_seconds) < _SAME_MOMENT_SECONDS:
+                        places += [(i, name) for name in each.specs]
+                        box = np.asarray(each.moment.xyxy, np.float32)
+                        requests += [crop_request(frame.frame_id, box, spec) for spec in each.specs.values()]
+            for (i, name), (picture, _sharpness) in zip(places, session.cut(requests), strict=True):
+                crops.setdefault(i, {})[name] = picture
             if more:
                 session.release()
-    return crops
+    of_key = info.quantiser
+    return crops, min(of_key, float(np.median(seen))) if seen and of_key is not None else of_key
 
 
 def crop_request(frame_id: int, xyxy: NDArray[np.float32], spec: CropSpec) -> CropRequest:
@@ -160,7 +181,7 @@ def crop_request(frame_id: int, xyxy: NDArray[np.float32], spec: CropSpec) -> Cr
     )
 
 
-def _explanation(moment: Moment, crop: NDArray[np.uint8], detector: CropNetDetector) -> Explanation:
+def _explanation(moment: Moment, crop: NDArray[np.uint8], detector: CropNetDetector, *, logit: float) -> Explanation:
     x_1CHW = detector.prepare([crop])
     looked = grad_cam(detector.net, x_1CHW)
     spectral = detector.bundle.detector in _SPECTRAL
@@ -175,4 +196,4 @@ def _explanation(moment: Moment, crop: NDArray[np.uint8], detector: CropNetDetec
         pictures["blend_mask"] = overlay(crop, mask)
     if spectral:
         pictures["spectrum"] = coloured(log_spectrum(crop), size_px=pictures["crop"].shape[0])
-    return Explanation(moment=moment, logit=float(detector.logits([crop])[0]), pictures=pictures)
+    return Explanation(moment=moment, detector=detector.bundle.name, logit=logit, pictures=pictures)

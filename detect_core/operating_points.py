@@ -1,7 +1,8 @@
 """From a review budget to a threshold: what a bundle set's held-out scores allow one to promise, and what they do not.
 
 The false-positive rate is bounded from above (one-sided, exact: Clopper and Pearson 1934), so that few held-out videos
-promise little. Recall and precision are estimates on the held-out fakes, which may be easier or harder than the world's.
+promise little; what the fakes add to the reviews is bounded the same way. Recall and precision are estimates on the held-out fakes, which
+may be easier or harder than the world's.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ class OperatingPoint:
     precision: float
     """At the given prevalence, with the measured false-positive rate; nan when nothing was flagged."""
     precision_lower: float
-    """With the bounds of both rates."""
+    """With the lower bound of recall and the upper one of the false-positive rate."""
     reviews_per_day: float
     """Flagged videos and those that end as "cannot tell": people look at both."""
     reviews_per_day_upper: float
+    """With the upper bounds of both rates."""
     reviewers: int
     """People needed for the upper figure."""
     is_supported: bool
@@ -120,6 +122,15 @@ def choose(
     return (supported or measured or points[-1:])[0]
 
 
+def unavoidable_reviews(held_out: HeldOut, *, uploads_per_day: float, prevalence: float, cannot_tell_share: float) -> float:
+    """Reviews per day that come without a single false positive and at the strictest threshold.
+
+    Videos that end as "cannot tell", and as many fakes as the held-out ones do not rule out even where none of them is found.
+    """
+    found = prevalence * upper_bound(0, len(held_out.fakes))
+    return uploads_per_day * (cannot_tell_share + (1 - cannot_tell_share) * found)
+
+
 def reals_needed(max_fpr: float) -> int:
     """How many held-out real videos without a false positive would bound the rate by `max_fpr`.
 
@@ -150,10 +161,11 @@ def _point(
     num_false, num_found = _share_at(held_out.reals, threshold), _share_at(held_out.fakes, threshold)
     num_real, num_fake = len(held_out.reals), len(held_out.fakes)
     fpr, recall = num_false / num_real, num_found / num_fake
-    fpr_upper, recall_lower = upper_bound(num_false, num_real), _lower_bound(num_found, num_fake)
+    fpr_upper, recall_upper = upper_bound(num_false, num_real), upper_bound(num_found, num_fake)
+    recall_lower = _lower_bound(num_found, num_fake)
     told = 1 - cannot_tell
     reviews = uploads * (cannot_tell + told * ((1 - prevalence) * fpr + prevalence * recall))
-    reviews_upper = uploads * (cannot_tell + told * ((1 - prevalence) * fpr_upper + prevalence * recall))
+    reviews_upper = uploads * (cannot_tell + told * ((1 - prevalence) * fpr_upper + prevalence * recall_upper))
     return OperatingPoint(
         threshold=threshold,
         num_real=num_real,

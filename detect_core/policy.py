@@ -15,6 +15,7 @@ from .structs import VerdictWord
 
 MIN_CROPS: Final = 5
 """Fewer accepted crops allow no judgement."""
+_MOST_DIGITS: Final = 6
 _OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE", "UNSTABLE_UNDER_RECOMPRESSION"}
 """Reasons not to judge one face that say nothing about the others of the video."""
 
@@ -159,13 +160,26 @@ def _by_face(
             verdict="inconclusive",
             p_fake=p_fake,
             reason_codes=("HEAVY_COMPRESSION",),
-            sentence=(
-                f"The video is compressed too hard to judge (quantiser {quantiser:.0f} of 51, known up to {calibration.max_quantiser:.0f}); "
-                "a better rendition may allow a verdict."
-            ),
+            sentence=_too_hard(quantiser, calibration.max_quantiser),
             track_id=best.track_id,
         )
-    return _by_threshold(p_fake, best, calibration=calibration, num_tracks=num_tracks)
+    return _by_threshold(p_fake, best, raw=raw, draws=draws, calibration=calibration, num_tracks=num_tracks)
+
+
+def _too_hard(quantiser: float, known: float) -> str:
+    digits = _digits(quantiser, known, at_least=0)
+    return (
+        f"The video is compressed too hard to judge (quantiser {quantiser:.{digits}f} of 51, known up to {known:.{digits}f}); "
+        "a better rendition may allow a verdict."
+    )
+
+
+def _digits(value: float, *lines: float, at_least: int) -> int:
+    """Decimals with which a value reads differently from each line that it is not on."""
+    for digits in range(at_least, _MOST_DIGITS):
+        if all(f"{value:.{digits}f}" != f"{line:.{digits}f}" for line in lines if line != value):
+            return digits
+    return _MOST_DIGITS
 
 
 def _name(window: TrackWindow, num_tracks: int) -> str:
@@ -195,31 +209,44 @@ def unstable(decision: Decision, *, again: Sequence[float], calibration: VideoCa
     )
 
 
-def _by_threshold(p_fake: float, best: TrackWindow, *, calibration: VideoCalibration, num_tracks: int) -> Decision:
-    faces = _name(best, num_tracks)
-    if p_fake >= calibration.t_fake:
+def _by_threshold(p_fake: float, best: TrackWindow, *, raw: float, draws: int, calibration: VideoCalibration, num_tracks: int) -> Decision:
+    """The word of a face that can be judged; `raw` is its score before the correction for a crowd of `draws`, as charts show it."""
+    faces, review, fake = _name(best, num_tracks), calibration.t_review, calibration.t_fake
+    if p_fake >= fake:
+        digits = _digits(p_fake, fake, at_least=2)
         return Decision(
             verdict="manipulated",
             p_fake=p_fake,
             reason_codes=("SCORE_ABOVE_T_FAKE",),
-            sentence=f"Likely manipulated: {faces} scores {p_fake:.2f}, at or above the threshold {calibration.t_fake:.2f}.",
+            sentence=f"Likely manipulated: {faces} scores {_among(p_fake, raw, draws, digits)}, at or above the threshold {fake:.{digits}f}.",
             track_id=best.track_id,
         )
-    if p_fake >= calibration.t_review:
+    if p_fake >= review:
+        digits = _digits(p_fake, review, fake, at_least=2)
         return Decision(
             verdict="suspicious",
             p_fake=p_fake,
             reason_codes=("SCORE_IN_BAND",),
-            sentence=f"Suspicious: {faces} scores {p_fake:.2f}, between {calibration.t_review:.2f} and {calibration.t_fake:.2f}; a person should look.",
+            sentence=(
+                f"Suspicious: {faces} scores {_among(p_fake, raw, draws, digits)}, between {review:.{digits}f} and {fake:.{digits}f}; "
+                "a person should look."
+            ),
             track_id=best.track_id,
         )
+    score = _among(p_fake, raw, draws, _digits(p_fake, review, at_least=2))
     return Decision(
         verdict="authentic",
         p_fake=p_fake,
         reason_codes=(),
-        sentence=f"No manipulation found: the highest of {num_tracks} face track{'s' if num_tracks > 1 else ''} scores {p_fake:.2f}.",
+        sentence=f"No manipulation found: the highest of {num_tracks} face track{'s' if num_tracks > 1 else ''} scores {score}.",
         track_id=best.track_id,
     )
+
+
+def _among(p_fake: float, raw: float, draws: int, digits: int) -> str:
+    """The score of a face as charts show it and, where they differ, what counts among several."""
+    shown, counts_as = f"{raw:.{digits}f}", f"{p_fake:.{digits}f}"
+    return shown if shown == counts_as else f"{shown}, which counts as {counts_as} among {draws} faces"
 
 
 def _too_little(windows: Sequence[TrackWindow], *, counts: FaceCounts, num_crops: int) -> Decision | None:

@@ -74,53 +74,68 @@ def case_zip(case: Case, *, pictures: Mapping[str, bytes] | None = None) -> byte
         "reviews.json": _json([_review(entry) for entry in case.reviews]),
         **{f"pictures/{name}": payload for name, payload in sorted((pictures or {}).items())},
     }
-    sums = "".join(f"{hashlib.sha256(payload).hexdigest()}  {name}\n" for name, payload in sorted(files.items())).encode()
-    manifest = {
-        "schema": SCHEMA,
-        "video_id": case.job.video_id,
-        "job_id": case.job.ledger_id,
-        "content_sha256": verdict.get("content_sha256"),
-        "bundle_set": verdict.get("bundle_set"),
-        "verdict": verdict.get("verdict"),
-        "revision": verdict.get("revision"),
-        "case_sha256": hashlib.sha256(sums).hexdigest(),
-        "files": [
-            {"path": name, "bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()} for name, payload in sorted(files.items())
-        ],
-    }
+    manifest = _manifest(files)
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for name, payload in ((_MANIFEST, _json(manifest)), (_SUMS, sums), *sorted(files.items())):
+        for name, payload in ((_MANIFEST, _json(manifest)), (_SUMS, _sums(files)), *sorted(files.items())):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), payload, zipfile.ZIP_DEFLATED)
     return target.getvalue()
 
 
 def check_case(file: BinaryIO) -> dict[str, Any]:
-    """Check every hash of a case file; gives its manifest.
+    """Check every hash of a case file; gives its manifest, drawn up again from the files that the hashes cover.
 
     Raises:
-        BrokenCaseError: a file is missing, added or changed; the message names it.
+        BrokenCaseError: a file is missing, added or changed, or the manifest says other than the files; the message names it.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             if len(names) != len(set(names)) or any(info.file_size > _MEMBER_BYTES for info in archive.infolist()):
                 raise BrokenCaseError("the case file holds a name twice or a member that is too large: it was not made here")
-            manifest = json.loads(archive.read(_MANIFEST))
+            claimed = json.loads(archive.read(_MANIFEST))
             sums = archive.read(_SUMS)
-            found = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names if name not in (_MANIFEST, _SUMS)}
-        claimed = {row["path"]: row["sha256"] for row in manifest["files"]}
-        named = manifest["case_sha256"]
-        known = manifest["schema"] == SCHEMA
+            files = {name: archive.read(name) for name in names if name not in (_MANIFEST, _SUMS)}
+        hashes = {row["path"]: row["sha256"] for row in claimed["files"]}
+        named = claimed["case_sha256"]
+        known = claimed["schema"] == SCHEMA
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, NotImplementedError) as err:
         raise BrokenCaseError(f"this is no case file, or it was damaged ({type(err).__name__}): ask for it again") from err
     if not known:
-        raise BrokenCaseError(f"the case file has schema {manifest['schema']!r:.40}, this build reads {SCHEMA!r}")
-    changed = sorted(name for name in found.keys() | claimed.keys() if found.get(name) != claimed.get(name))
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(found.items())).encode()
-    if changed or lines != sums or hashlib.sha256(sums).hexdigest() != named:
+        raise BrokenCaseError(f"the case file has schema {claimed['schema']!r:.40}, this build reads {SCHEMA!r}")
+    found = {name: hashlib.sha256(payload).hexdigest() for name, payload in files.items()}
+    changed = sorted(name for name in found.keys() | hashes.keys() if found.get(name) != hashes.get(name))
+    if changed or _sums(files) != sums or hashlib.sha256(sums).hexdigest() != named:
         raise BrokenCaseError(f"the case file was changed after it was made: {', '.join(changed) or _SUMS} does not fit its hash")
-    return dict(manifest)
+    try:
+        manifest = _manifest(files)
+    except (KeyError, TypeError, ValueError, AttributeError) as err:
+        raise BrokenCaseError(f"the case file holds no verdict with a history ({type(err).__name__}): it was not made here") from err
+    changed = sorted(name for name, value in manifest.items() if claimed.get(name) != value)
+    if changed:
+        raise BrokenCaseError(f"the case file was changed after it was made: {', '.join(changed)} in {_MANIFEST} is not what the files say")
+    return manifest
+
+
+def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """What a case is about, from the files alone: no hash covers the manifest, so that it may say nothing of its own."""
+    verdict = json.loads(files["verdict.json"])
+    history = json.loads(files["history.json"])
+    return {
+        "schema": SCHEMA,
+        "video_id": verdict["video_id"],
+        # a job may have been given the verdict of an earlier one about the same bytes
+        "job_id": history[0]["ledger_id"] if history else verdict.get("job_id"),
+        **{name: verdict.get(name) for name in ("content_sha256", "bundle_set", "verdict", "revision")},
+        "case_sha256": hashlib.sha256(_sums(files)).hexdigest(),
+        "files": [
+            {"path": name, "bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()} for name, payload in sorted(files.items())
+        ],
+    }
+
+
+def _sums(files: Mapping[str, bytes]) -> bytes:
+    return "".join(f"{hashlib.sha256(payload).hexdigest()}  {name}\n" for name, payload in sorted(files.items())).encode()
 
 
 def _json(value: Any) -> bytes:

@@ -7,6 +7,7 @@ checked as for a screening; what comes out shows faces, so it is kept for minute
 from __future__ import annotations
 
 import base64
+import math
 import threading
 import time
 from collections import deque
@@ -48,7 +49,9 @@ class ExplainedVideo:
     """What a person gets to see."""
 
     body: dict[str, Any]
-    """`{moments: [{t, track, detector, bbox, score, logit, pictures: {kind: base64 JPEG}}], clip: {...} | null, seconds, ...}`."""
+    """`{moments: [{t, track, detector, loudest, bbox, score, detector_score, logit, pictures: {kind: base64 JPEG}}], clip: {...} | null,
+    seconds, ...}`; `score` is that of all detectors together, `detector` the one that is drawn: `loudest`, unless that one looks at whole
+    tracks."""
     pictures: dict[str, bytes]
     """JPEG by name, `moment-1-grad_cam.jpg`."""
     clip: bytes | None
@@ -79,16 +82,14 @@ def explain_video(file: BinaryIO, verdict: VerdictBody, *, bundle_set: BundleSet
     drawable = drawable_detectors(bundle_set)
     if not drawable:
         raise NothingToExplainError(f"no detector of {bundle_set.label} looks at single crops: there is nothing to draw")
-    # the loudest one may judge whole tracks: then the first that looks at crops shows what it saw
-    moments = [
-        Moment(track_id=m.track, pts_seconds=m.t, xyxy=m.bbox, detector=m.detector if m.detector in drawable else drawable[0])
-        for m in chosen
-    ]
+    moments = [Moment(track_id=m.track, pts_seconds=m.t, xyxy=m.bbox, detector=str(m.detector)) for m in chosen]
     num_frames = num_frames_decoded(verdict.sampling.policy, num_requested=verdict.sampling.requested)
     explained = explain(file, moments, bundle_set=bundle_set, num_frames=num_frames, device=device)
     if not explained:
+        whole_tracks = not {moment.detector for moment in moments} & {*drawable}
         raise NothingToExplainError(
             "none of the verdict's moments came out of the decoder again: it was sampled otherwise than this build samples"
+            + ("; or only detectors of whole tracks count in a video compressed so hard: they look at no single picture" * whole_tracks)
         )
     stored_as = dict(zip(moments, chosen, strict=True))
     shown = [(stored_as[each.moment], each) for each in explained]
@@ -109,10 +110,11 @@ def explain_video(file: BinaryIO, verdict: VerdictBody, *, bundle_set: BundleSet
             {
                 "t": stored.t,
                 "track": stored.track,
-                "detector": each.moment.detector,
+                "detector": each.detector,
                 "loudest": stored.detector,
                 "bbox": list(stored.bbox),
                 "score": stored.score,
+                "detector_score": 1 / (1 + math.exp(-max(min(each.logit, 40.0), -40.0))),
                 "logit": each.logit,
                 "pictures": {kind: base64.b64encode(pictures[f"moment-{number}-{kind}.jpg"]).decode() for kind in each.pictures},
             }

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ledger import LabelledVerdict, ShadowPair
+from .ledger.reviews import needs_people
 
 MIN_PER_CLASS: Final = 20
 """Reviewed videos of each kind, in the fit and in the hold-out alike, below which nothing is learned."""
@@ -130,18 +131,29 @@ def recalibrate(labels: Iterable[LabelledVerdict]) -> Recalibration:
 def shadow_gate(pairs: Iterable[ShadowPair], labels: Iterable[LabelledVerdict]) -> Gate:
     """Whether the shadow may take over: on reviewed videos that both judged it must not be worse, by a paired test, and be calibrated.
 
-    The test is the exact one of McNemar (1947) on the videos where only one of the two flagged rightly.
+    The test is the exact one of McNemar (1947) on the videos where only one of the two flagged rightly. People see all that the one in
+    charge flags, but only a sample of what the shadow alone flags: the test counts the same sample of both, and the calibration error
+    counts each video of the sample for those that nobody saw.
     """
     label_of = {label.verdict_seq: label.label == "fake" for label in labels}
-    judged = [(pair, label_of[pair.verdict_seq]) for pair in pairs if pair.verdict_seq in label_of]
-    only_old = sum(_is_right(pair.verdict, y) and not _is_right(pair.shadow_verdict, y) for pair, y in judged)
-    only_new = sum(_is_right(pair.shadow_verdict, y) and not _is_right(pair.verdict, y) for pair, y in judged)
+    sampled_share, num_disagreements = 1.0, 0
+    judged: list[tuple[ShadowPair, bool]] = []
+    for pair in pairs:
+        num_disagreements += _is_flagged(pair.verdict) != _is_flagged(pair.shadow_verdict)
+        if pair.verdict != pair.shadow_verdict and not pair.went_to_people:
+            sampled_share = min(sampled_share, pair.draw)  # every disagreement with a smaller lot went to people
+        if pair.verdict_seq in label_of:
+            judged.append((pair, label_of[pair.verdict_seq]))
+    sampled = [(pair, y) for pair, y in judged if pair.draw < sampled_share]
+    only_old = sum(_is_right(pair.verdict, y) and not _is_right(pair.shadow_verdict, y) for pair, y in sampled)
+    only_new = sum(_is_right(pair.shadow_verdict, y) and not _is_right(pair.verdict, y) for pair, y in sampled)
     num_fake = sum(y for _, y in judged)
     p_worse = _binomial_tail(only_old, only_old + only_new)
-    scored = [(pair.shadow_p_fake, y) for pair, y in judged if pair.shadow_p_fake is not None]
-    ece = expected_calibration_error([p for p, _ in scored], [y for _, y in scored]) if scored else None
+    ece = _shadow_calibration_error(judged, sampled_share=sampled_share)
     figures = {
         "reviewed": {"fake": num_fake, "clean": len(judged) - num_fake},
+        "disagreements": num_disagreements,
+        "sampled_share": sampled_share,
         "only_old_right": only_old,
         "only_new_right": only_new,
         "p_worse": p_worse,
@@ -152,6 +164,11 @@ def shadow_gate(pairs: Iterable[ShadowPair], labels: Iterable[LabelledVerdict]) 
         reasons.append(
             f"both judged only {num_fake} reviewed fakes and {len(judged) - num_fake} reviewed clean videos; {MIN_PER_CLASS} of each are needed"
         )
+    if num_disagreements and not only_old + only_new:
+        reasons.append(
+            f"only one of the two flags {num_disagreements} videos, and of the sample of these nobody has decided any: review more, "
+            "or sample more (VERIFRAME_SHADOW_REVIEW_SHARE)"
+        )
     if only_new < only_old or p_worse < 0.05:
         reasons.append(
             f"on reviewed videos it is worse: {only_old} that only the one in charge gets right, {only_new} that only the new one does"
@@ -161,11 +178,25 @@ def shadow_gate(pairs: Iterable[ShadowPair], labels: Iterable[LabelledVerdict]) 
     return Gate(not reasons, tuple(reasons), figures)
 
 
-def expected_calibration_error(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
-    """Equal-count bins: weighted mean of |mean probability - share of fakes|."""
+def _shadow_calibration_error(judged: Sequence[tuple[ShadowPair, bool]], *, sampled_share: float) -> float | None:
+    """The shadow's calibration error on reviewed videos; None when it scored none of them."""
+    scored = [
+        (pair.shadow_p_fake, y, 1.0 if needs_people(pair.verdict, []) else 1 / sampled_share)
+        for pair, y in judged
+        if pair.shadow_p_fake is not None and (needs_people(pair.verdict, []) or pair.draw < sampled_share)
+    ]
+    if not scored:
+        return None
+    probabilities, labels, weights = zip(*scored, strict=True)
+    return expected_calibration_error(probabilities, labels, weights=weights)
+
+
+def expected_calibration_error(probabilities: Sequence[float], labels: Sequence[bool], *, weights: Sequence[float] | None = None) -> float:
+    """Equal-count bins: weighted mean of |mean probability - share of fakes|; `weights` says for how many videos each one stands."""
     p, y = np.asarray(probabilities, np.float64), np.asarray(labels, np.float64)
+    w = np.ones_like(p) if weights is None else np.asarray(weights, np.float64)
     chunks = np.array_split(np.argsort(p, kind="stable"), min(_BINS, len(p)))
-    return float(sum(len(chunk) * abs(p[chunk].mean() - y[chunk].mean()) for chunk in chunks) / len(p))
+    return float(sum(abs(np.sum(w[chunk] * (p[chunk] - y[chunk]))) for chunk in chunks) / w.sum())
 
 
 def _is_held_out(content_sha256: str) -> bool:
@@ -174,13 +205,17 @@ def _is_held_out(content_sha256: str) -> bool:
 
 def _is_right(word: str, is_fake: bool) -> bool:
     """Whether people were sent to a fake, or left alone with a real one."""
-    return (word in _FLAGGED) == is_fake
+    return _is_flagged(word) == is_fake
+
+
+def _is_flagged(word: str) -> bool:
+    return word in _FLAGGED
 
 
 def _binomial_tail(successes: int, trials: int) -> float:
     """P(X >= successes) for a fair coin."""
     favourable = sum(math.comb(trials, k) for k in range(successes, trials + 1))
-    return favourable / float(2**trials)
+    return favourable / (1 << trials)  # of integers: a float ends at 2**1024
 
 
 def _fit_logistic(rows: Sequence[tuple[float, bool]]) -> tuple[float, float]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,15 +43,17 @@ def learn(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the recalibrated bundle set here when its gate passes")] = None,
 ) -> None:
     """Say what reviews teach: precision per word, and whether a calibration fitted on them holds. Exit 4: it does not."""
-    from detect_core.calibration import load_bundle_set
+    from detect_core.calibration import bundle_set_path, load_bundle_set
 
     from .learning import precision_by_word, recalibrate
     from .promotion import bundle_set_in_charge
 
     with _opened("learn") as (settings, ledger):
-        loaded = load_bundle_set(bundle_set_in_charge(settings))
-        precision = precision_by_word(ledger.label_counts())
-        outcome = recalibrate(ledger.labelled_verdicts(bundle_set=loaded.label))
+        path = bundle_set_path(bundle_set_in_charge(settings))
+        loaded = load_bundle_set(path)
+        labels = list(ledger.labelled_verdicts(bundle_set=loaded.label))
+    precision = precision_by_word(Counter((label.verdict, label.label) for label in labels))
+    outcome = recalibrate(labels)
     report = {
         "bundle_set": loaded.label,
         "precision": [{"verdict": p.verdict, "reviewed": p.num_reviewed, "fake": p.num_fake, "interval": p.interval} for p in precision],
@@ -61,11 +64,24 @@ def learn(
         raise typer.Exit(EXIT_GATE)
     if out is not None:
         document = outcome.document(dict(loaded.document), date=datetime.now(UTC).date().isoformat())
-        root = Path(bundle_set_in_charge(settings)).absolute().parent
+        root = path.absolute().parent
         document["bundles"] = [{**row, "path": str(root / row["path"])} for row in document["bundles"]]
+        _write_set(out, document)
+
+
+def _write_set(out: Path, document: Mapping[str, Any]) -> None:
+    """Write a bundle set that loads, or none."""
+    from detect_core.calibration import load_bundle_set
+
+    partial = out.with_name(f".{out.name}.partial")
+    with using_path(out, doing="write the bundle set"):
+        partial.write_text(json.dumps(document, indent=2) + "\n")
+    try:
+        load_bundle_set(partial)
         with using_path(out, doing="write the bundle set"):
-            out.write_text(json.dumps(document, indent=2) + "\n")
-        load_bundle_set(out)  # what was written must load
+            partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @commands.command()

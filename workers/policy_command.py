@@ -6,12 +6,15 @@ import json
 import math
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from .terminal import make_console
+
+if TYPE_CHECKING:
+    from detect_core.operating_points import HeldOut
 
 commands = typer.Typer()
 
@@ -31,21 +34,21 @@ def policy(
 ) -> None:
     """Answer with threshold, expected recall, precision and reviewers. Exit 1 when the held-out videos cannot promise the budget."""
     from detect_core.calibration import bundle_set_path, load_bundle_set
-    from detect_core.operating_points import choose, held_out_of, reals_needed
+    from detect_core.operating_points import choose, held_out_of
 
     from .promotion import bundle_set_in_charge
     from .settings import load_settings
 
     bundle_set = load_bundle_set(bundle_set_path(bundle_set_in_charge(load_settings(bundle_set=bundles))))
+    held_out = held_out_of(bundle_set.document)
     point = choose(
-        held_out_of(bundle_set.document),
+        held_out,
         uploads_per_day=uploads_per_day,
         prevalence=prevalence,
         max_reviews_per_day=max_reviews_per_day,
         reviews_per_person=reviews_per_person,
         cannot_tell_share=cannot_tell_share or 0.0,
     )
-    allowed = max_reviews_per_day / uploads_per_day
     if as_json:
         row = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(point).items()}
         sys.stdout.write(json.dumps({"bundle_set": bundle_set.label, **row}) + "\n")
@@ -63,11 +66,32 @@ def policy(
                 "Not counted: videos that end as 'cannot tell', which people look at too; say how many (--cannot-tell-share)."
             )
     if not point.is_supported:
-        needed = f"{reals_needed(allowed):,}" if 0 < allowed < 1 else "more"
-        make_console(stderr=True, soft_wrap=True).print(
-            f"The budget cannot be promised: {point.num_real} held-out real videos bound the false positives by {point.fpr_upper:.2%} at best here, "
-            f"{max_reviews_per_day:,.0f} reviews of {uploads_per_day:,.0f} uploads allow {allowed:.3%}. "
-            f"Calibrate on at least {needed} real videos of your own.",
-            highlight=False,
+        why = _why_not(
+            held_out,
+            uploads=uploads_per_day,
+            prevalence=prevalence,
+            max_reviews=max_reviews_per_day,
+            cannot_tell_share=cannot_tell_share or 0.0,
         )
+        make_console(stderr=True, soft_wrap=True).print(f"The budget cannot be promised: {why}", highlight=False)
         raise typer.Exit(1)
+
+
+def _why_not(held_out: HeldOut, *, uploads: float, prevalence: float, max_reviews: float, cannot_tell_share: float) -> str:
+    """Why the reviews stay above the budget, and what would help."""
+    from detect_core.operating_points import reals_needed, unavoidable_reviews, upper_bound
+
+    unavoidable = unavoidable_reviews(held_out, uploads_per_day=uploads, prevalence=prevalence, cannot_tell_share=cannot_tell_share)
+    if unavoidable >= max_reviews:
+        cannot_tell = uploads * cannot_tell_share
+        return (
+            f"up to {unavoidable:,.0f} reviews a day come without a single false positive and at any threshold, {cannot_tell:,.0f} of them videos "
+            f"that end as 'cannot tell'; the budget is {max_reviews:,.0f}. No number of real videos helps: allow more reviews."
+        )
+    allowed = (max_reviews - unavoidable) / (uploads * (1 - cannot_tell_share) * (1 - prevalence))
+    num_real = len(held_out.reals)
+    return (
+        f"{num_real} held-out real videos bound the false positives by {upper_bound(0, num_real):.2%} at best, "
+        f"{max_reviews:,.0f} reviews of {uploads:,.0f} uploads allow {allowed:.3%}. "
+        f"Calibrate on at least {reals_needed(allowed):,} real videos of your own."
+    )

@@ -158,3 +158,32 @@ def test_a_face_that_cannot_be_judged_keeps_the_others_from_being_cleared() -> N
     assert of_faces((CLEAN, 0.9), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)
     assert of_faces((CLEAN, 0.9), (FAKE, 0.9), circumstances=Circumstances(distances={1: 99.0})).reason_codes == ("OUT_OF_DOMAIN",)
     assert of_faces((FAKE, 0.05), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)
+
+
+def test_the_sentence_gives_the_score_that_charts_show_and_what_it_counts_as_in_a_crowd() -> None:
+    crowded = replace(CALIBRATION, beta=0.5)
+    alone = of_faces((SUSPECT, 0.9), calibration=crowded)
+    assert alone.sentence == "Suspicious: the face scores 0.73, between 0.60 and 0.90; a person should look."
+    faces = [(CLEAN, 0.9)] * 3
+    assert of_faces((SUSPECT, 0.9), *faces, calibration=crowded).sentence == (
+        "No manipulation found: the highest of 4 face tracks scores 0.73, which counts as 0.58 among 4 faces."
+    )
+    assert of_faces((2.0, 0.9), *faces, calibration=crowded).sentence == (
+        "Suspicious: face 0 of 4 scores 0.88, which counts as 0.79 among 4 faces, between 0.60 and 0.90; a person should look."
+    )
+    assert of_faces((FAKE, 0.9), *faces, calibration=crowded).sentence == (
+        "Likely manipulated: face 0 of 4 scores 0.98, which counts as 0.96 among 4 faces, at or above the threshold 0.90."
+    )
+
+
+def test_a_value_and_its_line_never_read_alike_unless_they_are() -> None:
+    def sentence_of(p: float) -> str:
+        return judged(float(np.log(p / (1 - p)))).sentence
+
+    assert sentence_of(0.5996) == "No manipulation found: the highest of 1 face track scores 0.5996."
+    assert "scores 0.8999, between 0.6000 and 0.9000;" in sentence_of(0.8999)
+    assert "scores 0.902, at or above the threshold 0.900." in sentence_of(0.902)
+    at_the_line = replace(CALIBRATION, t_review=CALIBRATION.probability(SUSPECT))
+    assert "scores 0.73, between 0.73 and 0.90;" in of_faces((SUSPECT, 0.9), calibration=at_the_line).sentence
+    assert "(quantiser 33.2 of 51, known up to 33.0)" in judged(SUSPECT, Circumstances(quantiser=33.2)).sentence
+    assert "(quantiser 40 of 51, known up to 33)" in judged(SUSPECT, Circumstances(quantiser=40.0)).sentence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from torch import nn
 from builders import astronaut_pictures, write_clip
 from detect_core.annotate import DrawnTrack, annotated_clip
 from detect_core.bundle import SHIPPED_ROOT
-from detect_core.calibration import load_bundle_set
+from detect_core.calibration import BundleSet, Fusion, load_bundle_set
 from detect_core.errors import BundleMismatchError, OptionError, UndecodableError
 from detect_core.explain import Moment, explain
 from detect_core.heatmap import blend_mask, grad_cam, log_spectrum, overlay
@@ -141,7 +142,7 @@ def test_the_worst_moments_are_cut_again_bit_for_bit_and_shown(verdict: Verdict,
     assert [each.moment for each in explained] == moments
     for each, stored in zip(explained, verdict.evidence, strict=False):
         calibration = bundle_set.calibration
-        again = calibration.probability(calibration.fusion.fuse({each.moment.detector: each.logit}))
+        again = calibration.probability(calibration.fusion.fuse({each.detector: each.logit}))
         assert again == pytest.approx(stored.score, abs=1e-5), "the crop that is explained must be the crop that was scored"
         assert {"crop", "grad_cam"} <= each.pictures.keys()
         assert {picture.shape for picture in each.pictures.values()} == {(320, 320, 3)}
@@ -154,6 +155,29 @@ def test_each_detector_shows_what_it_works_with(verdict: Verdict, portrait: Path
             (one,) = explain(file, moments_of(verdict, detector=name)[:1], bundle_set=load_bundle_set(), num_frames=NUM_FRAMES)
         kinds[name] = set(one.pictures)
     assert kinds == {"blend": {"crop", "grad_cam", "blend_mask"}, "autogan": {"crop", "grad_cam", "spectrum"}}
+
+
+def set_that_hears(*names: str) -> BundleSet:
+    """The shipped set, in which only these detectors count."""
+    loaded = load_bundle_set()
+    weights = {name: weight if name in names else 0.0 for name, weight in loaded.calibration.fusion.weights.items()}
+    fusion = Fusion("evidence_sum", {}, weights)
+    return replace(loaded, calibration=replace(loaded.calibration, fusion=fusion))
+
+
+def test_where_a_track_detector_decided_the_loudest_of_the_others_is_shown(verdict: Verdict, portrait: Path) -> None:
+    def drawn(bundle_set: BundleSet, *, detector: str = "temporal") -> list[tuple[str, float]]:
+        with portrait.open("rb") as file:
+            found = explain(file, moments_of(verdict, detector=detector)[:1], bundle_set=bundle_set, num_frames=NUM_FRAMES)
+        return [(each.detector, each.logit) for each in found]
+
+    every = set_that_hears("blend", "synthesis", "autogan", "temporal")
+    logits = dict(drawn(every, detector=name)[0] for name in ("blend", "synthesis", "autogan"))
+    loudest = max(logits, key=lambda name: every.calibration.fusion.weights[name] * logits[name])
+    assert drawn(every) == [(loudest, logits[loudest])]
+    others = tuple(name for name in logits if name != loudest)
+    assert drawn(set_that_hears(*others, "temporal"))[0][0] in others, "one that has faded away is not shown"
+    assert drawn(set_that_hears("temporal")) == []
 
 
 def test_what_cannot_be_explained_is_named(verdict: Verdict, portrait: Path) -> None:
@@ -221,3 +245,12 @@ def test_a_clip_has_bounds_and_a_track_needs_its_columns(portrait: Path) -> None
     with pytest.raises(OptionError, match="one time, score and box"):
         DrawnTrack(track_id=1, pts_seconds=(0.0,), scores=(), boxes=())
     assert DrawnTrack(track_id=1, pts_seconds=(1.0,), scores=(0.5,), boxes=((0, 0, 9, 9),)).at(2.0) is None
+
+
+def test_a_clip_claims_nothing_where_nobody_looked() -> None:
+    left, right = (0.0, 0.0, 100.0, 100.0), (800.0, 300.0, 900.0, 400.0)
+    drawn = DrawnTrack(track_id=1, pts_seconds=(0.0, 1.0, 20.0), scores=(0.1, 0.2, 0.95), boxes=(left, left, right))
+    assert [drawn.at(t) is None for t in (-0.31, 1.31, 10.0, 17.5, 19.69, 20.31)] == [True] * 6
+    box, score = drawn.at(0.6)  # type: ignore[misc]
+    assert (box.tolist(), score) == (list(left), 0.2), "the score of the nearer sample: nobody measured one in between"
+    assert [drawn.at(t)[1] for t in (1.29, 19.71, 20.29)] == [0.2, 0.95, 0.95]  # type: ignore[index]

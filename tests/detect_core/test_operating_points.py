@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from detect_core.errors import BundleIntegrityError, OptionError
-from detect_core.operating_points import HeldOut, choose, held_out_of, reals_needed, upper_bound
+from detect_core.operating_points import HeldOut, choose, held_out_of, reals_needed, unavoidable_reviews, upper_bound
 
 
 def many() -> HeldOut:
@@ -35,6 +35,25 @@ def test_few_reals_promise_little_and_say_so() -> None:
     assert point.num_false == 0
     assert point.fpr_upper == pytest.approx(upper_bound(0, 47))
     assert point.reviews_per_day_upper > 60_000
+
+
+def test_the_upper_figure_bounds_what_the_fakes_add_too() -> None:
+    few = HeldOut(tuple(i / 1000 for i in range(500)), tuple(0.4 + i / 100 for i in range(33)))
+    point = choose(few, uploads_per_day=1000, prevalence=0.4, max_reviews_per_day=300)
+
+    found = sum(score >= point.threshold for score in few.fakes)
+    upper = 600 * point.fpr_upper + 400 * upper_bound(found, 33)
+    assert point.reviews_per_day_upper == pytest.approx(upper)
+    assert upper <= 300
+    assert point.is_supported
+
+
+def test_some_reviews_come_at_any_threshold() -> None:
+    how = {"uploads_per_day": 1000, "prevalence": 0.5}
+    none_found = upper_bound(0, 200)
+    assert unavoidable_reviews(many(), cannot_tell_share=0.2, **how) == pytest.approx(200 + 400 * none_found)
+    strictest = choose(many(), cannot_tell_share=0.2, max_reviews_per_day=1e-6, **how)
+    assert strictest.reviews_per_day_upper > unavoidable_reviews(many(), cannot_tell_share=0.2, **how)
 
 
 def test_the_threshold_promises_as_much_as_it_is_printed() -> None:

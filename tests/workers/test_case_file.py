@@ -109,6 +109,54 @@ def test_a_manifest_that_was_changed_with_its_file_is_noticed(case):
         check_case(rewritten(payload, verdict__json=other, manifest__json=json.dumps(manifest).encode()))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("video_id", "vid_2"),
+        ("job_id", "0" * 32),
+        ("content_sha256", "0" * 64),
+        ("bundle_set", "other@0"),
+        ("verdict", "authentic"),
+        ("revision", 2),
+        ("files", None),
+    ],
+)
+def test_a_manifest_that_says_other_than_the_files_is_noticed(case, name, value):
+    payload = case_zip(case)
+    manifest = json.loads(members(payload)["manifest.json"])
+    manifest[name] = [{**row, "bytes": 1} for row in manifest["files"]] if name == "files" else value
+    with pytest.raises(BrokenCaseError, match=f"{name} in manifest.json"):
+        check_case(rewritten(payload, manifest__json=json.dumps(manifest).encode()))
+
+
+def test_what_a_manifest_says_beside_is_not_passed_on(case):
+    payload = case_zip(case)
+    manifest = json.loads(members(payload)["manifest.json"])
+    checked = check_case(rewritten(payload, manifest__json=json.dumps({**manifest, "author": "someone"}).encode()))
+    assert checked == manifest
+
+
+def test_a_job_with_the_verdict_of_an_earlier_one_has_a_case_of_its_own(ledger):
+    put_verdict(ledger, "vid_1", peaks=(0.2,))
+    second = put_verdict(ledger, "vid_1", peaks=(0.2,), asked_sha256="c" * 64)
+    payload = case_zip(read_case(ledger, ledger.job(second)))
+    assert check_case(io.BytesIO(payload))["job_id"] == second
+
+
+def test_files_that_are_no_case_are_refused_though_their_hashes_fit():
+    files = {"verdict.json": b"[]", "history.json": b"[]"}
+    hashes = {name: hashlib.sha256(payload).hexdigest() for name, payload in files.items()}
+    sums = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items())).encode()
+    rows = [{"path": name, "sha256": digest} for name, digest in hashes.items()]
+    manifest = {"schema": "case/1", "case_sha256": hashlib.sha256(sums).hexdigest(), "files": rows}
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, payload in {**files, "SHA256SUMS": sums, "manifest.json": json.dumps(manifest).encode()}.items():
+            archive.writestr(name, payload)
+    with pytest.raises(BrokenCaseError, match="not made here"):
+        check_case(target)
+
+
 @pytest.mark.parametrize("junk", [b"", b"PK\x03\x04" + bytes(100), b"hello"])
 def test_what_is_no_zip_is_named(junk):
     with pytest.raises(BrokenCaseError, match="no case file"):

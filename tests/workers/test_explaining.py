@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -220,6 +221,19 @@ def test_a_verdict_of_several_looks_or_a_first_one_is_explained_too(media, num_f
         file.seek(0)
         explained = explain_video(file, body, bundle_set=load_bundle_set())
     assert [moment["t"] for moment in explained.body["moments"]] == [moment.t for moment in made_moments(body)[:3]]
+
+
+def test_a_track_detector_that_decided_is_named_beside_the_one_that_is_shown(verdict, media):
+    from detect_core.calibration import load_bundle_set
+
+    first = made_moments(verdict)[0].model_copy(update={"detector": "temporal"})
+    with (media / "vid_1.mp4").open("rb") as file:
+        explained = explain_video(file, verdict.model_copy(update={"evidence": [first]}), bundle_set=load_bundle_set())
+    (shown,) = explained.body["moments"]
+    assert shown["loudest"] == "temporal"
+    assert shown["detector"] in {"blend", "synthesis", "autogan"}
+    assert shown["score"] == first.score
+    assert shown["detector_score"] == pytest.approx(1 / (1 + math.exp(-shown["logit"])))
 
 
 def test_moments_that_do_not_come_back_are_an_answer_too(verdict, tmp_path):

@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 from builders import astronaut_pictures, write_clip
 from detect_core.bundle import SHIPPED_ROOT
 from detect_core.calibration import DEFAULT_SET, load_bundle_set
+from detect_core.errors import BundleError
 from detect_core.operating_points import choose, held_out_of
 from detect_core.structs import Verdict
 from verdict_builders import T_FAKE, made_verdict, put_verdict
 from workers import cli
 from workers.gauges import QueueGauges
 from workers.learning import expected_calibration_error, precision_by_word, recalibrate, shadow_gate
+from workers.learning_commands import _write_set
 from workers.ledger import LabelledVerdict, Ledger, ShadowPair
 from workers.metrics import Metrics
 from workers.promotion import NotPromotedError, bundle_set_in_charge, promote
@@ -140,8 +142,8 @@ def pairs_and_labels(
 ) -> tuple[list[ShadowPair], list[LabelledVerdict]]:
     """Fakes that one, the other or both flag, and as many clean videos that both leave alone."""
     words = [("manipulated", "authentic")] * only_old + [("authentic", "manipulated")] * only_new + [("manipulated", "manipulated")] * both
-    pairs = [ShadowPair(i, f"v{i}", "old@0", old, 0.9, new, p_fake) for i, (old, new) in enumerate(words)]
-    pairs += [ShadowPair(1000 + i, f"c{i}", "old@0", "authentic", 0.1, "authentic", 1 - p_fake) for i in range(60)]
+    pairs = [ShadowPair(i, f"v{i}", "old@0", old, 0.9, new, p_fake, True) for i, (old, new) in enumerate(words)]
+    pairs += [ShadowPair(1000 + i, f"c{i}", "old@0", "authentic", 0.1, "authentic", 1 - p_fake, True) for i in range(60)]
     [template] = made_labels(1, slope=1.0, offset=0.0)
     labels = [replace(template, verdict_seq=pair.verdict_seq, label="fake" if pair.verdict_seq < 1000 else "clean") for pair in pairs]
     return pairs, labels
@@ -156,6 +158,45 @@ def test_a_shadow_that_is_better_passes_and_one_that_is_worse_or_hardly_seen_doe
     assert "are needed" in shadow_gate(*pairs_and_labels(only_old=0, only_new=3, both=5)).reasons[0]
     assert "off by" in shadow_gate(*pairs_and_labels(only_old=0, only_new=10, p_fake=0.6)).reasons[0]
     assert not shadow_gate([], []).passed
+
+
+def uploads_with_a_shadow(*, share: float, p_fake: float | None = None) -> tuple[list[ShadowPair], list[LabelledVerdict]]:
+    """20,000 uploads of which 1 % are fakes; the shadow finds as many of them and flags five times as many clean ones.
+
+    People decide on all that the one in charge flags and on `share` of what the shadow alone flags.
+    """
+    rng = np.random.default_rng(1)
+    [template] = made_labels(1, slope=1.0, offset=0.0)
+    pairs, labels = [], []
+    for seq in range(20_000):
+        is_fake = rng.random() < 0.01
+        old, new = (rng.random(2) < (0.5 if is_fake else (0.01, 0.05))).tolist()
+        words = ["suspicious" if flagged else "authentic" for flagged in (old, new)]
+        pair = ShadowPair(seq, f"v{seq}", "old@0", words[0], None, words[1], p_fake, old)
+        seen = old or (old != new and pair.draw < share)
+        pairs.append(replace(pair, went_to_people=seen))
+        if seen:
+            labels.append(replace(template, verdict_seq=seq, label="fake" if is_fake else "clean"))
+    return pairs, labels
+
+
+def test_false_alarms_of_the_shadow_weigh_as_much_as_those_of_the_one_in_charge_though_fewer_are_looked_at():
+    gate = shadow_gate(*uploads_with_a_shadow(share=0.05))
+    assert gate.figures["sampled_share"] == pytest.approx(0.05, abs=0.003)
+    assert gate.figures["only_old_right"] > 3 * gate.figures["only_new_right"] > 0
+    assert not gate.passed
+    assert "it is worse" in gate.reasons[0]
+
+
+def test_a_shadow_whose_disagreements_nobody_looks_at_does_not_pass():
+    gate = shadow_gate(*uploads_with_a_shadow(share=0.0))
+    assert not gate.passed
+    assert "VERIFRAME_SHADOW_REVIEW_SHARE" in gate.reasons[0]
+
+
+def test_the_calibration_error_of_the_shadow_counts_what_the_sample_stands_for():
+    seen, by_sample = (shadow_gate(*uploads_with_a_shadow(share=share, p_fake=0.3)).figures["ece"] for share in (1.0, 0.05))
+    assert by_sample == pytest.approx(seen, abs=0.05)
 
 
 def test_labels_come_from_decisions_in_force(ledger):
@@ -274,6 +315,33 @@ def test_the_commands_refuse_without_reviews_and_leave_the_one_in_charge(tmp_pat
     assert answer.exit_code == 4
     assert json.loads(answer.output)["passed"] is False
     assert not (tmp_path / "promoted.json").exists()
+
+
+def test_precision_is_that_of_the_set_in_charge(tmp_path, monkeypatch):
+    monkeypatch.setenv("VERIFRAME_STATE_DIR", str(tmp_path))
+    ledger = Ledger.open(Settings().resolved_ledger_url)
+    for i, bundle_set in enumerate((load_bundle_set(DEFAULT_SET).label, "other@0123456789ab")):
+        put_verdict(ledger, f"v{i}", peaks=(0.95,), content_sha256=f"{i:064x}", bundle_set=bundle_set)
+        ledger.review_decide(ledger.review_item_of(f"v{i}").verdict_seq, actor="anna", decision=("fake", "clean")[i])
+    ledger.close()
+    report = json.loads(CliRunner().invoke(cli.app, ["learn"]).output)
+    assert [(row["verdict"], row["reviewed"], row["fake"]) for row in report["precision"]] == [("manipulated", 1, 1)]
+
+
+def test_a_set_that_was_learned_from_one_named_bare_loads_and_none_is_left_that_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VERIFRAME_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("VERIFRAME_BUNDLE_SET", "default")
+    Ledger.open(Settings().resolved_ledger_url).close()
+    monkeypatch.setattr(Ledger, "labelled_verdicts", lambda *_, **__: iter(made_labels(3000, slope=1.0, offset=-2.0)))
+
+    answer = CliRunner().invoke(cli.app, ["learn", "--out", "learned.json"])
+    assert answer.exit_code == 0, answer.output
+    assert load_bundle_set(tmp_path / "learned.json").calibration.platt_c != load_bundle_set(DEFAULT_SET).calibration.platt_c
+
+    with pytest.raises(BundleError):
+        _write_set(tmp_path / "broken.json", {**load_bundle_set(DEFAULT_SET).document, "bundles": [{"name": "blend", "path": "nowhere"}]})
+    assert {path.name for path in tmp_path.iterdir()} == {"learned.json", "state"}
 
 
 def test_the_command_judges_a_real_archive_again(tmp_path, monkeypatch):

@@ -77,6 +77,7 @@ def test_a_shadow_is_kept_beside_the_verdict_and_its_disagreements_are_sampled_i
     assert set(pairs) == {"same", "differs", "unsampled"}
     assert (pairs["differs"].verdict, pairs["differs"].shadow_verdict, pairs["differs"].shadow_p_fake) == ("authentic", "manipulated", 0.5)
     assert list(ledger.shadow_pairs(OTHER)) == []
+    assert [name for name, pair in pairs.items() if pair.went_to_people is True] == ["differs"]
     waiting = ledger.review_queue()
     assert [(item.video_id, item.reasons) for item in waiting] == [("differs", ("SHADOW_DISAGREES",))]
     assert ledger.latest_job("differs").body["verdict"] == "authentic", "a shadow never changes the verdict"

@@ -32,8 +32,18 @@ def test_a_budget_that_the_held_out_videos_cannot_promise_is_refused_with_the_nu
     done = ask("--uploads-per-day", "1e6", "--prevalence", "0.001", "--max-reviews-per-day", "500")
 
     assert done.exit_code == 1
-    assert "5,990" in done.output
+    assert "7,242" in done.output
     assert "cannot be promised" in done.output
+
+
+def test_a_budget_below_what_comes_regardless_is_refused_without_asking_for_more_real_videos() -> None:
+    done = ask(
+        *("--uploads-per-day", "100000", "--prevalence", "0.001", "--max-reviews-per-day", "2000", "--cannot-tell-share", "0.05", "--json")
+    )
+    assert done.exit_code == 1
+    assert "5,000 of them videos that end as 'cannot tell'; the budget is 2,000" in done.output
+    assert "No number of real videos helps" in done.output
+    assert "Calibrate" not in done.output
 
 
 def test_what_is_not_counted_is_said_until_it_is() -> None:

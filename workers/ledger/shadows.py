@@ -47,6 +47,13 @@ class ShadowPair:
     p_fake: float | None
     shadow_verdict: str
     shadow_p_fake: float | None
+    went_to_people: bool
+    """Whether it ever stood in the review queue, for whatever reason."""
+
+    @property
+    def draw(self) -> float:
+        """Its lot in [0, 1): a disagreement goes before people when this is below the share at the time."""
+        return _draw(self.verdict_seq)
 
 
 def record_shadow(
@@ -64,7 +71,7 @@ def record_shadow(
         "p_fake": shadow.p_fake,
     }
     connection.execute(insert_or_ignore(connection, shadow_verdicts).values(created_at=db_now()), row)
-    if shadow.verdict != verdict.verdict and _is_drawn(verdict_seq, shadow.review_share):
+    if shadow.verdict != verdict.verdict and _draw(verdict_seq) < shadow.review_share:
         item = {
             "verdict_seq": verdict_seq,
             "tenant": tenant,
@@ -79,9 +86,9 @@ def record_shadow(
         connection.execute(insert_or_ignore(connection, review_items).values(opened_at=db_now()), item)
 
 
-def _is_drawn(verdict_seq: int, share: float) -> bool:
-    draw = int.from_bytes(hashlib.sha256(f"shadow/{verdict_seq}".encode()).digest()[:8], "big")
-    return draw < share * 2**64
+def _draw(verdict_seq: int) -> float:
+    # 53 bits: all of them fit a float, so that the lot stays below 1
+    return (int.from_bytes(hashlib.sha256(f"shadow/{verdict_seq}".encode()).digest()[:8], "big") >> 11) / 2**53
 
 
 class Shadows:
@@ -100,8 +107,10 @@ class Shadows:
                 verdicts.c.p_fake,
                 shadow_verdicts.c.verdict.label("shadow_verdict"),
                 shadow_verdicts.c.p_fake.label("shadow_p_fake"),
+                review_items.c.verdict_seq.is_not(None).label("went_to_people"),
             )
             .join(verdicts, verdicts.c.seq == shadow_verdicts.c.verdict_seq)
+            .outerjoin(review_items, review_items.c.verdict_seq == shadow_verdicts.c.verdict_seq)
             .where(shadow_verdicts.c.bundle_set == shadow_bundle_set)
             .order_by(shadow_verdicts.c.seq)
         )

@@ -147,9 +147,21 @@ def test_heat_maps_are_asked_for_shown_when_ready_and_refused_in_words(ana, ledg
     ready = ana.get(f"/videos/vid_1/heatmap?seq={seq}").text
     assert 'src="data:image/jpeg;base64,AAAA"' in ready
     assert "<b>" not in ready
+    assert "all detectors together: 0.90" in ready
+    assert "Shown is blend, the detector with the strongest signal." in ready
     assert ana.get(f"/videos/vid_1/heatmap/clip?seq={seq}").content == b"clip"
     assert ana.get("/videos/nobody/heatmap").status_code == 404
     assert Person(ana.api).get(f"/videos/vid_1/heatmap?seq={seq}").status_code == 303
+
+
+def test_a_heat_map_of_another_detector_than_the_deciding_one_says_so(ana, ledger):
+    seq = put(ledger)
+    ana.send(f"/videos/vid_1/heatmap?seq={seq}")
+    moment = {"t": 3.0, "track": 2, "detector": "blend", "loudest": "temporal", "score": 0.82, "detector_score": 0.48, "pictures": {}}
+    ledger.put_explanation(ledger.review_item(seq).ledger_id, body={"moments": [moment]}, clip=None, seconds=60)
+    ready = ana.get(f"/videos/vid_1/heatmap?seq={seq}").text
+    assert "Decided mostly by temporal, which looks at whole tracks" in ready
+    assert "Shown is blend, the strongest of the others; by itself it gives this picture 0.48." in ready
 
 
 def test_the_case_file_of_an_appeal_is_a_link_away(ana, ledger):
