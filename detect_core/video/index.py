@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from ..errors import DurationTooLongError, EncryptedMediaError, ImageOnlyError, UndecodableError
 from ..options import DecodeLimits
-from .nal import nal_length_bytes, picture_kind
+from .bitstream import Bitstream
 from .plan import PacketFact
 from .probe import codec_name
 from .quantiser import KeyPicture
@@ -46,6 +46,8 @@ class PacketIndex:
     first_pts: int
     """Of what is shown."""
     warnings: tuple[str, ...]
+    is_sequential: bool = False
+    """Only decoding from the first packet on, none left out, gives the pictures of a player; see `bitstream.py`."""
     key_packet: Packet[VideoStream] | None = field(default=None, repr=False, compare=False)
     """One key picture, to be asked for its quantiser."""
     held: tuple[Packet[VideoStream], ...] = field(default=(), repr=False, compare=False)
@@ -73,8 +75,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
         DurationTooLongError: the real time span or the packet count is above the limit.
         UndecodableError: there is no packet at all, or an edit list leaves them all out.
     """
-    codec = codec_name(stream)
-    length_bytes = nal_length_bytes(codec, stream.codec_context.extradata)
+    bitstream = Bitstream(stream, codec=codec_name(stream))
     seen: list[_Seen] = []
     num_bytes = num_corrupt = 0
     key_picture = KeyPicture()
@@ -84,15 +85,12 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     for packet in _packets(container, stream):
         if _is_encrypted(packet):
             raise EncryptedMediaError("the video packets are encrypted; upload the file without copy protection")
-        kind = picture_kind(codec, memoryview(packet), length_bytes=length_bytes) if codec in ("h264", "hevc") else None
-        # an H.264 "key" packet that is no IDR may be a gradual refresh: decoding from there is not exact
-        is_key = bool(packet.is_keyframe) and (kind is None or codec != "h264" or kind.is_idr)
-        is_reference, layer = (kind.is_reference, kind.temporal_layer) if kind is not None else (True, 0)
-        seen.append(_Seen(packet.pts, packet.size, is_key, is_reference, layer, packet.is_discard))
+        said = bitstream.read(packet)
+        seen.append(_Seen(packet.pts, packet.size, said.is_key, said.is_reference, said.temporal_layer, packet.is_discard))
         num_bytes += packet.size
         if num_bytes <= _HELD_BYTES:
             held.append(packet)
-        if is_key:
+        if said.is_key:
             key_picture.add(packet)
         num_corrupt += bool(packet.is_corrupt)
         first = packet.pts if first is None else first
@@ -107,6 +105,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
         stream,
         seen,
         is_damaged=num_corrupt > 0,
+        is_sequential=bitstream.is_sequential,
         key_packet=key_picture.packet,
         held=tuple(held) if len(held) == len(seen) else (),
     )
@@ -136,6 +135,7 @@ def _summarise(
     seen: Sequence[_Seen],
     *,
     is_damaged: bool,
+    is_sequential: bool,
     key_packet: Packet[VideoStream] | None,
     held: tuple[Packet[VideoStream], ...],
 ) -> PacketIndex:
@@ -175,6 +175,7 @@ def _summarise(
         num_keyframes=sum(each.is_key for each in seen),
         first_pts=times[0] if times else 0,
         warnings=tuple(warnings),
+        is_sequential=is_sequential,
         key_packet=key_packet,
         held=held,
     )

@@ -64,6 +64,11 @@ def plan_runs(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> tupl
     )
 
 
+def whole_run(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> Run:
+    """Decode `wanted` from the first packet on and leave none out, as a player does."""
+    return Run(numbers=tuple(range(max(wanted) + 1)), wanted_pts=frozenset(packets[n].pts for n in wanted))
+
+
 def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], tolerance: float, costs: Sequence[int]) -> list[int]:
     """Move each wanted packet to the one that costs least to decode within `tolerance` of its time.
 
