@@ -24,7 +24,7 @@ class PacketFact:
     is_discardable: bool
     """No other picture refers to this one."""
     is_choosable: bool = True
-    """Its picture is shown, at a time that no other has."""
+    """Its picture is shown, and its time tells which one it is."""
 
 
 @dataclass(frozen=True, slots=True)
