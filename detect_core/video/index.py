@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from ..errors import DurationTooLongError, EncryptedMediaError, ImageOnlyError, UndecodableError
 from ..options import DecodeLimits
-from .nal import nal_length_bytes, picture_kind
+from .bitstream import Bitstream
 from .plan import PacketFact
 from .probe import codec_name
 from .quantiser import KeyPicture
@@ -26,7 +26,11 @@ from .quantiser import KeyPicture
 _HELD_BYTES: Final = 16 * 1024**2
 """Videos up to this size are read once: their packets stay in memory between indexing and decoding."""
 _MAX_UNTIMED_SHARE: Final = 0.05
-"""Pictures without a time of their own are never looked at; where they are more than these, none of the times is believed."""
+"""Pictures without a usable time are never looked at; where they are more than these, none of the times is believed."""
+_MAX_APART: Final = 16
+"""In packets: pictures of one time that are decoded further apart than any reordering are not two pictures of one moment."""
+_SLOW_RATE: Final = 60.0
+"""Pictures without a time are taken to be shown for at least this part of a second, however fast those are that have one."""
 _USUAL_RATE: Final = 25.0
 
 
@@ -46,6 +50,14 @@ class PacketIndex:
     first_pts: int
     """Of what is shown."""
     warnings: tuple[str, ...]
+    times: tuple[int, ...] = field(default=(), repr=False)
+    """Distinct presentation times of what is shown, in ascending order."""
+    shared: frozenset[int] = field(default=frozenset(), repr=False)
+    """Times that several pictures have, of which the last to come out of the decoder is meant."""
+    longest_unseen_seconds: float = 0.0
+    """What the longest row of pictures without a usable time may fill."""
+    is_sequential: bool = False
+    """Only decoding from the first packet on, none left out, gives the pictures of a player; see `bitstream.py`."""
     key_packet: Packet[VideoStream] | None = field(default=None, repr=False, compare=False)
     """One key picture, to be asked for its quantiser."""
     held: tuple[Packet[VideoStream], ...] = field(default=(), repr=False, compare=False)
@@ -73,8 +85,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
         DurationTooLongError: the real time span or the packet count is above the limit.
         UndecodableError: there is no packet at all, or an edit list leaves them all out.
     """
-    codec = codec_name(stream)
-    length_bytes = nal_length_bytes(codec, stream.codec_context.extradata)
+    bitstream = Bitstream(stream, codec=codec_name(stream))
     seen: list[_Seen] = []
     num_bytes = num_corrupt = 0
     key_picture = KeyPicture()
@@ -84,15 +95,12 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     for packet in _packets(container, stream):
         if _is_encrypted(packet):
             raise EncryptedMediaError("the video packets are encrypted; upload the file without copy protection")
-        kind = picture_kind(codec, memoryview(packet), length_bytes=length_bytes) if codec in ("h264", "hevc") else None
-        # an H.264 "key" packet that is no IDR may be a gradual refresh: decoding from there is not exact
-        is_key = bool(packet.is_keyframe) and (kind is None or codec != "h264" or kind.is_idr)
-        is_reference, layer = (kind.is_reference, kind.temporal_layer) if kind is not None else (True, 0)
-        seen.append(_Seen(packet.pts, packet.size, is_key, is_reference, layer, packet.is_discard))
+        said = bitstream.read(packet)
+        seen.append(_Seen(packet.pts, packet.size, said.is_key, said.is_reference, said.temporal_layer, packet.is_discard))
         num_bytes += packet.size
         if num_bytes <= _HELD_BYTES:
             held.append(packet)
-        if is_key:
+        if said.is_key:
             key_picture.add(packet)
         num_corrupt += bool(packet.is_corrupt)
         first = packet.pts if first is None else first
@@ -107,6 +115,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
         stream,
         seen,
         is_damaged=num_corrupt > 0,
+        is_sequential=bitstream.is_sequential,
         key_packet=key_picture.packet,
         held=tuple(held) if len(held) == len(seen) else (),
     )
@@ -136,17 +145,22 @@ def _summarise(
     seen: Sequence[_Seen],
     *,
     is_damaged: bool,
+    is_sequential: bool,
     key_packet: Packet[VideoStream] | None,
     held: tuple[Packet[VideoStream], ...],
 ) -> PacketIndex:
     time_base = _time_base(stream)
     shown = [each for each in seen if not each.is_trimmed]
-    facts = _facts(seen)
+    facts, shared = _facts(seen)
     if not _runs_forward(facts):
         facts = _without_misplaced(facts)
+    num_choosable = sum(fact.is_choosable for fact in facts)
+    num_doubles = sum(each.pts in shared for each in shown) - len(shared)
     times = sorted({each.pts for each in shown if each.pts is not None})
     gaps = np.diff(np.asarray(times, np.float64)) * time_base
-    is_timed = sum(fact.is_choosable for fact in facts) >= (1 - _MAX_UNTIMED_SHARE) * len(shown) and _runs_forward(facts)
+    is_timed = (
+        num_choosable >= (1 - _MAX_UNTIMED_SHARE) * (len(shown) - num_doubles) and num_choosable >= num_doubles and _runs_forward(facts)
+    )
     if is_timed:
         median_gap = float(np.median(gaps)) if len(gaps) else 0.0
         span = (times[-1] - times[0]) * time_base + median_gap
@@ -175,28 +189,53 @@ def _summarise(
         num_keyframes=sum(each.is_key for each in seen),
         first_pts=times[0] if times else 0,
         warnings=tuple(warnings),
+        times=tuple(times) if is_timed else (),
+        shared=shared,
+        longest_unseen_seconds=_longest_unseen(seen, facts, shared, gap_seconds=span / max(num_choosable, 1), time_base=time_base)
+        if is_timed
+        else 0.0,
+        is_sequential=is_sequential,
         key_packet=key_packet,
         held=held,
     )
 
 
-def _facts(seen: Sequence[_Seen]) -> tuple[PacketFact, ...]:
+def _facts(seen: Sequence[_Seen]) -> tuple[tuple[PacketFact, ...], frozenset[int]]:
+    """What the plan needs to know of each packet, and which times several pictures share: the last of them is choosable."""
     top_layer = max(each.layer for each in seen)
-    once: set[int] = set()
-    often: set[int] = set()
-    for each in seen:
+    numbers: dict[int, list[int]] = {}
+    for number, each in enumerate(seen):
         if each.pts is not None and not each.is_trimmed:
-            (often if each.pts in once else once).add(each.pts)
-    return tuple(
+            numbers.setdefault(each.pts, []).append(number)
+    meant = {of_time[-1] for of_time in numbers.values() if of_time[-1] - of_time[0] <= _MAX_APART}
+    shared = frozenset(pts for pts, of_time in numbers.items() if len(of_time) > 1 and of_time[-1] in meant)
+    facts = tuple(
         PacketFact(
             pts=each.pts or 0,
             # whether a picture without a time leads its group cannot be told: decoding begins at the key before
             is_key=each.is_key and each.pts is not None,
-            is_discardable=not each.is_reference and each.layer == top_layer,
-            is_choosable=not each.is_trimmed and each.pts is not None and each.pts not in often,
+            is_discardable=not each.is_reference and each.layer == top_layer and each.pts not in shared,
+            is_choosable=number in meant,
         )
-        for each in seen
+        for number, each in enumerate(seen)
     )
+    return facts, shared
+
+
+def _longest_unseen(
+    seen: Sequence[_Seen], facts: Sequence[PacketFact], shared: frozenset[int], *, gap_seconds: float, time_base: float
+) -> float:
+    """How long the longest row of shown pictures may last that cannot be chosen, beyond one usual gap at either end."""
+    longest, row, latest = 0.0, 0, None
+    for each, fact in zip(seen, facts, strict=True):
+        if fact.is_choosable:
+            apart = (fact.pts - latest) * time_base if latest is not None else 0.0
+            if row:
+                longest = max(longest, apart - 2 * gap_seconds, row * gap_seconds)
+            row, latest = 0, fact.pts if latest is None else max(latest, fact.pts)
+        elif not each.is_trimmed and each.pts not in shared:
+            row += 1
+    return max(longest, row * max(gap_seconds, 1 / _SLOW_RATE))
 
 
 def _without_misplaced(facts: Sequence[PacketFact]) -> tuple[PacketFact, ...]:

@@ -1,12 +1,17 @@
-"""Read from H.264 and HEVC packets whether other pictures refer to a picture. Pure functions over bytes.
+"""Read from H.264 and HEVC packets whether other pictures refer to a picture, and their parameter sets. Pure functions over bytes.
 
-Sources: ITU-T H.264 7.4.1 (`nal_ref_idc`), ITU-T H.265 7.4.2.2 (sub-layer non-reference pictures, TemporalId).
+Sources: ITU-T H.264 7.4.1 (`nal_ref_idc`), ITU-T H.265 7.4.2.2 (sub-layer non-reference pictures, IRAP pictures, TemporalId).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
+_PARAMETER_SETS: Final = {"h264": (7, 8, 13, 15), "hevc": (32, 33, 34)}
+"""NAL unit types of parameter sets; a decoder keeps them until others of the same number come."""
+_START: Final = b"\x00\x00\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +20,14 @@ class PictureKind:
 
     is_reference: bool
     """Some picture may refer to this one (always true when in doubt)."""
-    is_idr: bool
-    """All slices are IDR: nothing before is needed."""
+    is_start: bool
+    """All slices are IDR (H.264) or IRAP (HEVC): decoding can start here, but for pictures shown before this one."""
     temporal_layer: int
     """HEVC TemporalId; 0 for H.264."""
-
-
-UNKNOWN = PictureKind(is_reference=True, is_idr=False, temporal_layer=0)
-"""The safe answer: keep the packet."""
+    parameter_sets: tuple[bytes, ...] = ()
+    """NAL units without start code or length, in their order."""
+    is_whole: bool = True
+    """It has slices, and every byte belongs to a NAL unit."""
 
 
 def nal_length_bytes(codec: str, extradata: bytes | None) -> int:
@@ -40,39 +45,69 @@ def picture_kind(codec: str, packet: memoryview, *, length_bytes: int) -> Pictur
     """Classify one packet of an `h264` or `hevc` stream.
 
     A packet counts as unreferenced only when *every* slice in it says so: in field-coded video the second field may
-    differ from the first.
+    differ from the first. What cannot be read is kept: it counts as referenced.
     """
-    kinds = [kind for unit in _units(packet, length_bytes) if (kind := _slice_kind(codec, packet, unit)) is not None]
-    if not kinds:
-        return UNKNOWN
+    slices: list[tuple[bool, bool, int]] = []
+    sets: list[bytes] = []
+    read = 0
+    for start, end in _units(packet, length_bytes):
+        read = end
+        if unit_type(codec, packet[start]) in _PARAMETER_SETS[codec]:
+            sets.append(bytes(packet[start:end]).rstrip(b"\x00"))
+        elif (found := _slice(codec, packet, start)) is not None:
+            slices.append(found)
     return PictureKind(
-        is_reference=any(kind.is_reference for kind in kinds),
-        is_idr=all(kind.is_idr for kind in kinds),
-        temporal_layer=max(kind.temporal_layer for kind in kinds),
+        is_reference=not slices or any(is_reference for is_reference, _, _ in slices),
+        is_start=bool(slices) and all(is_start for _, is_start, _ in slices),
+        temporal_layer=max((layer for _, _, layer in slices), default=0),
+        parameter_sets=tuple(sets),
+        is_whole=bool(slices) and read == len(packet),
     )
 
 
-def _slice_kind(codec: str, packet: memoryview, unit: int) -> PictureKind | None:
-    """Kind of the NAL unit at offset `unit`, or None when it carries no slice."""
-    first = packet[unit]
+def sets_of_header(codec: str, extradata: bytes | None) -> tuple[bytes, ...]:
+    """Parameter sets of a stream's header (avcC, hvcC or Annex B), in their order; those before the first broken one."""
+    if not extradata:
+        return ()
+    if not nal_length_bytes(codec, extradata):
+        kind = picture_kind(codec, memoryview(extradata), length_bytes=0)
+        return kind.parameter_sets
+    sets: list[bytes] = []
+    at, arrays = (5, 2) if codec == "h264" else (23, extradata[22] if len(extradata) > 22 else 0)
+    for i in range(arrays):
+        head = 1 if codec == "h264" else 3
+        count = int.from_bytes(extradata[at : at + head], "big") & (0xFFFF if codec == "hevc" else 0x1F if i == 0 else 0xFF)
+        at += head
+        for _ in range(count):
+            length = int.from_bytes(extradata[at : at + 2], "big")
+            unit = extradata[at + 2 : at + 2 + length].rstrip(b"\x00")
+            at += 2 + length
+            if not unit or at > len(extradata):
+                return tuple(sets)
+            if unit_type(codec, unit[0]) in _PARAMETER_SETS[codec]:
+                sets.append(unit)
+    return tuple(sets)
+
+
+def unit_type(codec: str, first: int) -> int:
+    """Type of a NAL unit by its first byte."""
+    return first & 0x1F if codec == "h264" else (first >> 1) & 0x3F
+
+
+def _slice(codec: str, packet: memoryview, unit: int) -> tuple[bool, bool, int] | None:
+    """(referenced, start, layer) of the NAL unit at offset `unit`, or None when it carries no slice."""
+    nal_type = unit_type(codec, packet[unit])
     if codec == "h264":
-        nal_type = first & 0x1F
-        if not 1 <= nal_type <= 5:
-            return None
-        return PictureKind(is_reference=(first >> 5) & 3 != 0, is_idr=nal_type == 5, temporal_layer=0)
-    nal_type = (first >> 1) & 0x3F
+        return ((packet[unit] >> 5) & 3 != 0, nal_type == 5, 0) if 1 <= nal_type <= 5 else None
     if nal_type > 31 or unit + 1 >= len(packet):
         return None
     sub_layer_non_reference = nal_type <= 14 and nal_type % 2 == 0
-    return PictureKind(
-        is_reference=not sub_layer_non_reference,
-        is_idr=nal_type in (19, 20),
-        temporal_layer=max((packet[unit + 1] & 7) - 1, 0),
-    )
+    is_second_view = packet[unit] & 1 or packet[unit + 1] >> 3  # not decoded, so nothing starts there or fails to
+    return (not sub_layer_non_reference, 16 <= nal_type <= 21 or bool(is_second_view), max((packet[unit + 1] & 7) - 1, 0))
 
 
-def _units(packet: memoryview, length_bytes: int) -> Iterator[int]:
-    """Offsets of the NAL unit headers."""
+def _units(packet: memoryview, length_bytes: int) -> Iterator[tuple[int, int]]:
+    """Offsets of the NAL units, [start, end)."""
     size = len(packet)
     if length_bytes:
         at = 0
@@ -81,11 +116,12 @@ def _units(packet: memoryview, length_bytes: int) -> Iterator[int]:
             at += length_bytes
             if length == 0 or at + length > size:
                 return
-            yield at
+            yield at, at + length
             at += length
         return
     data = bytes(packet)
-    at = data.find(b"\x00\x00\x01")
+    at = data.find(_START)
     while 0 <= at < size - 3:
-        yield at + 3
-        at = data.find(b"\x00\x00\x01", at + 3)
+        following = data.find(_START, at + 3)
+        yield at + 3, following if following >= 0 else size
+        at = following

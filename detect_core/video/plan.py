@@ -24,7 +24,7 @@ class PacketFact:
     is_discardable: bool
     """No other picture refers to this one."""
     is_choosable: bool = True
-    """Its picture is shown, at a time that no other has."""
+    """Its picture is shown, and its time tells which one it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ def plan_runs(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> tupl
         )
         for start, end, targets in spans
     )
+
+
+def whole_run(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> Run:
+    """Decode `wanted` from the first packet on and leave none out, as a player does."""
+    return Run(numbers=tuple(range(max(wanted) + 1)), wanted_pts=frozenset(packets[n].pts for n in wanted))
 
 
 def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], tolerance: float, costs: Sequence[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from statistics import median
 from typing import Final
@@ -16,6 +16,7 @@ _TOLERANCE: Final = 0.4
 _LONG_GAP_SECONDS: Final = 1.0
 _LONG_GAP: Final = 10.0
 """In usual gaps of the video."""
+_SHORT: Final = 1 / 3
 
 
 def tolerance_seconds(num_frames: int, *, span_seconds: float) -> float:
@@ -39,6 +40,46 @@ def without_gaps(times: Sequence[float], *, second: float = 1.0) -> list[float]:
     gaps = [after - before for before, after in pairwise(times)]
     longest = max(_LONG_GAP_SECONDS * second, _LONG_GAP * median(gaps)) if gaps else 0.0
     return list(accumulate((min(gap, longest) for gap in gaps), initial=times[0])) if times else []
+
+
+def long_shown(times: Sequence[float], *, stratum: float) -> list[int]:
+    """Indices of the pictures that are not gone before an eye has seen them.
+
+    Those are left out that are shown for less than a third of what half of the time around them is filled with, where
+    "around" is one of the equal stretches of time that looks stand for. What is left out fills at most half of any.
+
+    Args:
+        times: distinct, in ascending order, in any unit.
+        stratum: length of those stretches, in that unit.
+    """
+    shown = [after - before for before, after in pairwise(times)]
+    if not shown or stratum <= 0 or min(shown) >= _SHORT * max(shown):
+        return list(range(len(times)))
+    shown.append(median(shown))
+    kept: list[int] = []
+    start = 0
+    while start < len(times):
+        block = (times[start] - times[0]) // stratum
+        end = start
+        while end < len(times) and (times[end] - times[0]) // stratum == block:
+            end += 1
+        begins, ends = times[0] + block * stratum, times[0] + (block + 1) * stratum
+        around = range(max(start - 1, 0), end)
+        filled = {n: min(times[n] + shown[n], ends) - max(times[n], begins) for n in around}
+        usual = min(_half_filled_with({n: part for n, part in filled.items() if part > 0}, shown), stratum)
+        kept += [n for n in range(start, end) if shown[n] >= _SHORT * usual]
+        start = end
+    return kept or list(range(len(times)))
+
+
+def _half_filled_with(filled: Mapping[int, float], shown: Sequence[float]) -> float:
+    """The median of how long pictures are shown, each counted by the time that it fills."""
+    left = sum(filled.values()) / 2
+    for number in sorted(filled, key=lambda n: shown[n]):
+        left -= filled[number]
+        if left <= 0:
+            return shown[number]
+    return 0.0
 
 
 def is_sparse(num_frames: int, *, span_seconds: float) -> bool:

@@ -29,6 +29,9 @@ _MAGIC: Final = (
     (b"\x00\x00\x01\xb3", "mpegvideo"),
 )
 
+_LIKE_A_BOX_SIZE: Final = {"mpeg", "mpegvideo"}
+"""Their magic numbers are small: a first box of 435 or 442 bytes starts so."""
+
 _TEXT_SCRIPTS: Final = (
     (re.compile(rb"\A\s*#EXTM3U"), "an HLS playlist"),
     (re.compile(rb"\A\s*ffconcat version"), "an ffconcat script"),
@@ -86,13 +89,15 @@ def sniff(head: bytes) -> str:
 
 def _container(head: bytes) -> str | None:
     """The demuxer of an accepted container, or None."""
-    if head[4:8] in _MOV_BOXES:
-        return _mov(head)
-    if head[:4] == b"RIFF":
-        return _RIFF_KINDS.get(head[8:12])
+    # boxes come after these: other formats keep a size or nothing in particular where a box has its four letters
+    if head[:4] == b"RIFF" and head[8:12] in _RIFF_KINDS:
+        return _RIFF_KINDS[head[8:12]]
+    is_box = head[4:8] in _MOV_BOXES
     for magic, demuxer in _MAGIC:
-        if head.startswith(magic):
+        if head.startswith(magic) and not (is_box and demuxer in _LIKE_A_BOX_SIZE):
             return demuxer
+    if is_box:
+        return _mov(head)
     return "mpegts" if _transport_stream(head) else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
@@ -13,15 +13,15 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ..errors import ResolutionTooLargeError, UnsupportedCodecError
+from ..errors import HardwareDecodeError, ResolutionTooLargeError, UnsupportedCodecError
 from ..options import DecodeLimits
 from .foreign_file import ForeignFile
 from .hardware import as_in_software
 from .index import PacketIndex
-from .plan import cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
+from .plan import Run, cheap_neighbours, costs_beside_others, costs_from_key, plan_runs, whole_run
 from .probe import open_container
 from .quantiser import EXPORT
-from .sample import first_look_of, is_sparse, sample_indices, tolerance_seconds, without_gaps
+from .sample import first_look_of, is_sparse, long_shown, sample_indices, tolerance_seconds, without_gaps
 
 
 @dataclass(slots=True)
@@ -57,14 +57,28 @@ def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EV
     order = sorted((n for n, packet in enumerate(index.packets) if packet.is_choosable), key=lambda n: index.packets[n].pts)
     if within != _EVERYTHING:
         order = [n for n in order if start <= (index.packets[n].pts - index.first_pts) * time_base <= end]
-    times = without_gaps([float(index.packets[n].pts) for n in order], second=1 / time_base)
+    packets = index.packets
+    if len(order) > num_frames:
+        seen = _long_shown(index, num_frames=num_frames, within=within, time_base=time_base)
+        if seen is not None and (left := [n for n in order if packets[n].pts in seen]):
+            order = left
+            packets = tuple(replace(packet, is_choosable=packet.is_choosable and packet.pts in seen) for packet in packets)
+    times = without_gaps([float(packets[n].pts) for n in order], second=1 / time_base)
     wanted = [order[i] for i in sample_indices(num_frames, times_seconds=times)] if order else []
     span_seconds = (times[-1] - times[0]) * time_base if times else 0.0
     tolerance = tolerance_seconds(num_frames, span_seconds=span_seconds) / time_base
     if not tolerance:
         return wanted
     costs = costs_from_key if is_sparse(num_frames, span_seconds=span_seconds) else costs_beside_others
-    return cheap_neighbours(index.packets, wanted=wanted, tolerance=tolerance, costs=costs(index.packets))
+    return cheap_neighbours(packets, wanted=wanted, tolerance=tolerance, costs=costs(packets))
+
+
+def _long_shown(index: PacketIndex, *, num_frames: int, within: Stretch, time_base: float) -> set[int] | None:
+    """Times of pictures in a stretch that are shown for long enough to be seen; None: of all."""
+    inside = [pts for pts in index.times if within[0] <= (pts - index.first_pts) * time_base <= within[1]]
+    times = without_gaps([float(pts) for pts in inside], second=1 / time_base)
+    kept = long_shown(times, stratum=(times[-1] - times[0]) / num_frames) if times else []
+    return {inside[i] for i in kept} if len(kept) < len(inside) else None
 
 
 def decode_wanted(
@@ -97,31 +111,69 @@ def decode_wanted(
     elif not index.held:
         container.close()
         container, stream, _warnings = open_container(file, limits=limits)
-    packets = iter(index.held) if index.held else (p for p in container.demux(stream) if p.size)
     within = within_seconds or _EVERYTHING
+    if within == _EVERYTHING and _leaves_a_stretch_unseen(index, num_frames=num_frames):
+        tally.warnings.add("UNSEEN_STRETCH")
     try:
-        context = stream.codec_context
-        context.thread_count = threads
-        context.options = {"max_pixels": str(limits.frame_pixels), **(EXPORT if hwaccel is None and context.name == "h264" else {})}
-        if threads > 1:
-            context.thread_type = "FRAME"
-            context.options = {**context.options, "err_detect": "crccheck+bitstream+buffer+explode"}  # a damaged picture does not come out
+        _set_up(stream, limits=limits, hwaccel=hwaccel, threads=threads)
         time_base = float(stream.time_base or 0) or 1.0
-        if index.packets:
-            wanted = wanted_packets(index, num_frames=num_frames, within=within, time_base=time_base)
-            chosen = first_look_of(wanted, first_look)
-            tally.num_planned = len(chosen)
-            planned = _planned(packets, stream, index, wanted=chosen, time_base=time_base, limits=limits, tally=tally)
-            yield from _forward(planned, tally=tally)
-        else:
+        if not index.packets:
             numbers = _sampled_numbers(index, num_frames=num_frames, within=within)
             chosen = first_look_of(numbers, first_look)
             tally.num_planned = len(chosen)
-            yield from _sequential(packets, stream, index, wanted=chosen, limits=limits, tally=tally)
+            yield from _sequential(_packets(container, stream, index), stream, index, wanted=chosen, limits=limits, tally=tally)
+            return
+        wanted = wanted_packets(index, num_frames=num_frames, within=within, time_base=time_base)
+        chosen = first_look_of(wanted, first_look)
+        tally.num_planned = len(chosen)
+        if not chosen:
+            return
+        whole = (whole_run(index.packets, wanted=chosen),)
+        runs = whole if index.is_sequential else plan_runs(index.packets, wanted=chosen)
+        last_seconds = -1.0
+        try:
+            planned = _planned(
+                _packets(container, stream, index), stream, index, runs=runs, limits=limits, tally=tally, is_last_try=runs == whole
+            )
+            for seconds, frame in _forward(planned, tally=tally):
+                last_seconds = seconds
+                yield seconds, frame
+        except _PictureMissingError as missing:
+            if hwaccel is not None:
+                raise HardwareDecodeError(f"decoding on the card lacks a picture ({missing}); software must decode it") from missing
+            container.close()
+            container, stream, _warnings = open_container(file, limits=limits)
+            _set_up(stream, limits=limits, hwaccel=None, threads=1)
+            planned = _planned(_packets(container, stream, index), stream, index, runs=whole, limits=limits, tally=tally, is_last_try=True)
+            yield from _forward((found for found in planned if found[0] > last_seconds), tally=tally)
     except av.error.DecoderNotFoundError as err:
         raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
     finally:
         container.close()
+
+
+class _PictureMissingError(Exception):
+    """Raised when a planned picture did not come: what was left out may have been needed, whatever the packets said."""
+
+
+def _leaves_a_stretch_unseen(index: PacketIndex, *, num_frames: int) -> bool:
+    """Whether more time than a look stands for cannot be looked at, or looks that are spread by number are not spread over time."""
+    if not index.packets:
+        return "VFR" in index.warnings
+    return index.longest_unseen_seconds > index.duration_seconds / num_frames
+
+
+def _set_up(stream: VideoStream, *, limits: DecodeLimits, hwaccel: HWAccel | None, threads: int) -> None:
+    context = stream.codec_context
+    context.thread_count = threads
+    context.options = {"max_pixels": str(limits.frame_pixels), **(EXPORT if hwaccel is None and context.name == "h264" else {})}
+    if threads > 1:
+        context.thread_type = "FRAME"
+        context.options = {**context.options, "err_detect": "crccheck+bitstream+buffer+explode"}  # a damaged picture does not come out
+
+
+def _packets(container: InputContainer, stream: VideoStream, index: PacketIndex) -> Iterator[Packet[VideoStream]]:
+    return iter(index.held) if index.held else (packet for packet in container.demux(stream) if packet.size)
 
 
 def _planned(
@@ -129,18 +181,21 @@ def _planned(
     stream: VideoStream,
     index: PacketIndex,
     *,
-    wanted: Sequence[int],
-    time_base: float,
+    runs: Sequence[Run],
     limits: DecodeLimits,
     tally: DecodeTally,
+    is_last_try: bool,
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    if not wanted:
-        return
-    runs = plan_runs(index.packets, wanted=wanted)
+    """Decode runs; each picture comes in its turn.
+
+    Raises:
+        _PictureMissingError: one does not, and this is neither the last try nor in threads, where a miss is a doubt.
+    """
     run_of = {number: i for i, run in enumerate(runs) for number in run.numbers}
     last = runs[-1].numbers[-1]
+    is_strict = not is_last_try and stream.codec_context.thread_count == 1
     current = -1
-    missing: set[int] = set()
+    due = _Due(index, set(), time_base=float(stream.time_base or 0) or 1.0, is_strict=is_strict)
     for number, packet in enumerate(packets):
         if number > last:
             break
@@ -149,30 +204,71 @@ def _planned(
             continue
         if run != current:
             if current >= 0:
-                yield from _selected(_decode(stream, None, tally), missing, index, time_base, limits, tally)
-                tally.num_missed += len(missing)
+                yield from due.among(_decode(stream, None, tally), limits=limits, tally=tally)
+                yield from due.close(tally)
                 stream.codec_context.flush_buffers()
             current = run
-            missing = set(runs[run].wanted_pts)
+            due.missing = set(runs[run].wanted_pts)
         tally.num_packets_decoded += 1
-        yield from _selected(_decode(stream, packet, tally), missing, index, time_base, limits, tally)
-        if not missing and run == len(runs) - 1:
+        yield from due.among(_decode(stream, packet, tally), limits=limits, tally=tally)
+        if due.is_done and run == len(runs) - 1:
             if stream.codec_context.thread_count == 1:
                 return
             break  # packets are under way in other threads, and their errors
-    yield from _selected(_decode(stream, None, tally), missing, index, time_base, limits, tally)
-    tally.num_missed += len(missing)
+    yield from due.among(_decode(stream, None, tally), limits=limits, tally=tally)
+    yield from due.close(tally)
 
 
-def _selected(
-    frames: Sequence[av.VideoFrame], missing: set[int], index: PacketIndex, time_base: float, limits: DecodeLimits, tally: DecodeTally
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    for frame in frames:
-        _check(frame, limits=limits, tally=tally)
-        if frame.pts is not None and frame.pts in missing:
-            missing.discard(frame.pts)
-            tally.num_missed += any(pts < frame.pts for pts in missing)
-            yield (frame.pts - index.first_pts) * time_base, frame
+@dataclass(slots=True)
+class _Due:
+    """Picks the planned pictures of a run out of what the decoder gives."""
+
+    index: PacketIndex
+    missing: set[int]
+    time_base: float
+    is_strict: bool
+    waiting: av.VideoFrame | None = None
+    """The planned picture of a shared time that came last."""
+
+    def among(self, frames: Sequence[av.VideoFrame], *, limits: DecodeLimits, tally: DecodeTally) -> Iterator[tuple[float, av.VideoFrame]]:
+        """The planned ones, each with its time."""
+        for frame in frames:
+            _check(frame, limits=limits, tally=tally)
+            if self.waiting is not None and frame.pts != self.waiting.pts:
+                yield self._timed(self.waiting)
+                self.waiting = None
+            if frame.pts is None or (frame.pts not in self.missing and self.waiting is None):
+                continue
+            if frame.pts in self.missing:
+                self.missing.discard(frame.pts)
+                if any(pts < frame.pts for pts in self.missing):
+                    self._miss(1, tally)
+            if frame.pts in self.index.shared:
+                self.waiting = frame  # the next picture may take its place at once
+            else:
+                yield self._timed(frame)
+
+    def close(self, tally: DecodeTally) -> Iterator[tuple[float, av.VideoFrame]]:
+        """The decoder is empty: what is still missing does not come any more."""
+        if self.waiting is not None:
+            yield self._timed(self.waiting)
+            self.waiting = None
+        if self.missing:
+            self._miss(len(self.missing), tally)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was due came."""
+        return not self.missing and self.waiting is None
+
+    def _timed(self, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
+        return ((frame.pts or 0) - self.index.first_pts) * self.time_base, frame
+
+    def _miss(self, count: int, tally: DecodeTally) -> None:
+        if self.is_strict:
+            raise _PictureMissingError(f"{count} of {tally.num_planned} did not come in their turn")
+        tally.num_missed += count
+        tally.warnings.add("PARTIAL_DECODE")
 
 
 def _forward(frames: Iterator[tuple[float, av.VideoFrame]], *, tally: DecodeTally) -> Iterator[tuple[float, av.VideoFrame]]:

@@ -28,6 +28,7 @@ CODES = frozenset(
 WARNINGS = frozenset(
     [
         "PARTIAL_DECODE",
+        "UNSEEN_STRETCH",
         "DECODE_ERRORS",
         "MULTIPLE_VIDEO_STREAMS",
         "HDR",

@@ -61,6 +61,7 @@ _REASONS: Final = {
 _WARNINGS: Final = {
     "VFR": "The frame rate varies.",
     "PARTIAL_DECODE": "Not every wanted frame could be decoded.",
+    "UNSEEN_STRETCH": "The times in the file do not allow to look at a part of it.",
     "FACES_LEFT_OUT": "More faces than one video may have were in the picture; the largest were judged.",
     "DECODE_ERRORS": "Some frames were damaged.",
     "DURATION_MISMATCH": "The file says another length than its pictures have.",

@@ -157,14 +157,59 @@ def test_where_most_pictures_have_no_time_of_their_own_they_are_counted(tmp_path
     assert seen.num_packets_decoded < 100
 
 
-def remux(source: Path, target: Path, moved: Callable[[int, int], int]) -> None:
-    """Write the packets of `source` with other times, in milliseconds."""
+def test_of_two_pictures_with_one_time_the_one_that_stays_is_looked_at(tmp_path: Path) -> None:
+    # Given 3 s of many pictures, then 5 s of few of which each shares its time with one before it
+    plain, shared = tmp_path / "plain.mkv", tmp_path / "shared.mkv"
+    write_clip(plain, moving_pictures(300), options={"g": "50", "bf": "0"})
+    remux(plain, shared, lambda number, _: 15 * number if number < 200 else 3000 + 100 * ((number - 200) // 2))
+    pictures = [picture.small_rgb(frame, long_side_px=10_000) for frame in decoded(shared)]
+
+    seen = look_at(shared)
+
+    assert len([time for time in seen.times if time > 3]) == 5
+    assert not seen.warnings & {"UNSEEN_STRETCH", "PARTIAL_DECODE"}
+    for frame in seen.frames:
+        number = round(frame.pts_seconds / 0.015) if frame.pts_seconds < 3 else 201 + 2 * round((frame.pts_seconds - 3) / 0.1)
+        np.testing.assert_array_equal(frame.image_hwc, pictures[number])
+
+
+def test_a_stretch_without_usable_times_is_named(tmp_path: Path) -> None:
+    # Given 20 pictures in 820 whose times are those of pictures decoded long before, in a pause of 4 s
+    plain, pause = tmp_path / "plain.mkv", tmp_path / "pause.mkv"
+    write_clip(plain, moving_pictures(821, size=(64, 64)), options={"g": "400", "bf": "0", "preset": "ultrafast"})
+    remux(plain, pause, lambda number, _: 8 * number if number < 800 else 8 * (number - 800) if number < 820 else 10_400, early_ms=6400)
+
+    seen = look_at(pause)
+
+    assert "UNSEEN_STRETCH" in seen.warnings
+    assert seen.num_packets_decoded < 821
+
+
+def test_a_picture_that_is_gone_at_once_is_not_looked_at(tmp_path: Path) -> None:
+    # Given a long clip whose key pictures, the cheapest ones, are each replaced 2 ms later
+    plain, hidden = tmp_path / "plain.mkv", tmp_path / "hidden.mkv"
+    write_clip(plain, moving_pictures(300), options={"g": "10", "bf": "0"}, rate=10)
+    remux(plain, hidden, lambda number, pts: pts + 98 if number % 10 == 0 else pts)
+
+    seen = look_at(hidden)
+
+    assert len(seen.frames) == 8
+    assert [time for time in seen.times if round(1000 * time + 98) % 1000 == 98] == []
+
+
+def decoded(clip: Path) -> list[av.VideoFrame]:
+    with av.open(str(clip)) as container:
+        return list(container.decode(video=0))
+
+
+def remux(source: Path, target: Path, moved: Callable[[int, int], int], *, early_ms: int = 0) -> None:
+    """Write the packets of `source` with other times, in milliseconds, and decoding times that are `early_ms` before theirs."""
     with av.open(str(source)) as given, av.open(str(target), "w") as output:
         stream = output.add_stream_from_template(given.streams.video[0])
         for number, packet in enumerate(p for p in given.demux(video=0) if p.size):
             original = int(packet.pts or 0)
             packet.pts = moved(number, original)
-            packet.dts = min(packet.pts, original)
+            packet.dts = min(packet.pts, original) if not early_ms else number - early_ms
             packet.stream = stream
             output.mux(packet)
 

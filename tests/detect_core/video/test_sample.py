@@ -1,9 +1,11 @@
+from itertools import accumulate, pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detect_core.errors import OptionError
-from detect_core.video.sample import first_look_of, is_sparse, sample_indices, tolerance_seconds
+from detect_core.video.sample import first_look_of, is_sparse, long_shown, sample_indices, tolerance_seconds
 
 
 def test_spreads_evenly_over_time_not_over_frames() -> None:
@@ -51,3 +53,37 @@ def test_looks_of_a_long_video_are_sparse() -> None:
 )  # fmt: skip
 def test_a_first_look_is_spread_over_the_whole(num_looks: int, count: int | None, chosen: list[int]) -> None:
     assert first_look_of(range(num_looks), count) == chosen
+
+
+def test_pictures_that_are_gone_at_once_are_not_looked_at() -> None:
+    # Given a picture in each second that lasts a tick before the next takes its place
+    times = sorted([n / 25 for n in range(250)] + [n + 1e-5 for n in range(10)])
+
+    kept = [times[i] for i in long_shown(times, stratum=10 / 32)]
+
+    assert kept == [time for time in times if time not in range(10)]
+
+
+@pytest.mark.parametrize("rates", [(25, 25), (10, 100), (1000, 12), (30, 60)])
+def test_every_stretch_keeps_pictures_whatever_its_rate(rates: tuple[int, int]) -> None:
+    early, late = rates
+    times = [n / early for n in range(5 * early)] + [5 + n / late for n in range(5 * late)]
+
+    kept = [times[i] for i in long_shown(times, stratum=10 / 32)]
+
+    assert max(b - a for a, b in pairwise([*kept, 10.0])) < 10 / 32
+    if early == late:
+        assert kept == times
+
+
+@given(gaps=st.lists(st.floats(min_value=0.001, max_value=3.0), min_size=1, max_size=60), num_frames=st.integers(min_value=1, max_value=40))
+def test_pictures_left_out_never_fill_a_stratum(gaps: list[float], num_frames: int) -> None:
+    times = list(accumulate(gaps))
+    stratum = (times[-1] - times[0]) / num_frames
+
+    kept = set(long_shown(times, stratum=stratum))
+
+    row = 0.0
+    for i, gap in enumerate(gaps[1:]):
+        row = 0.0 if i in kept else row + gap
+        assert row <= stratum * (1 + 1e-6)
