@@ -15,7 +15,7 @@ from .structs import VerdictWord
 
 MIN_CROPS: Final = 5
 """Fewer accepted crops allow no judgement."""
-POLICY: Final = "two-thresholds/3"
+POLICY: Final = "two-thresholds/4"
 _OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE", "UNSTABLE_UNDER_RECOMPRESSION"}
 """Reasons not to judge one face that say nothing about the others of the video."""
 
@@ -125,12 +125,12 @@ def _by_face(
             reason_codes=("LOW_EVIDENCE",),
             sentence=f"{_name(best, num_tracks).capitalize()} is too small or too blurred to judge; a sharper or larger rendition may allow a verdict.",
         )
-    if raw >= calibration.t_fake > p_fake:
+    if any(raw >= threshold > p_fake for threshold in (calibration.t_review, calibration.t_fake)):
         return Decision(
             verdict="inconclusive",
             p_fake=p_fake,
             reason_codes=("CROWD_UNCERTAIN",),
-            sentence=f"Face {best.track_id} looks manipulated, but among {draws} faces one such score can be chance; look at that face.",
+            sentence=f"Face {best.track_id} scores high, but among {draws} faces one such score can be chance; look at that face.",
             track_id=best.track_id,
         )
     spread = float(np.std(list(logits.values()) or [0.0]))

@@ -154,6 +154,15 @@ def test_a_face_that_cannot_be_judged_hides_no_clear_one_that_is_uncertain_in_a_
     assert of_faces(clean, clean, blurred, calibration=crowded).reason_codes == ("LOW_EVIDENCE",)
 
 
+@pytest.mark.parametrize("z", [SUSPECT, FAKE])
+def test_a_crowd_that_takes_a_score_below_a_threshold_makes_it_uncertain_and_never_clean(z: float) -> None:
+    crowd = [(CLEAN, 0.9)] * 11
+    decision = of_faces((z, 0.9), *crowd, calibration=replace(CALIBRATION, beta=0.8))
+    assert (decision.verdict, decision.reason_codes, decision.track_id) == ("inconclusive", ("CROWD_UNCERTAIN",), 0)
+    assert of_faces((z, 0.9), *crowd, calibration=replace(CALIBRATION, beta=0.001)) != decision
+    assert of_faces(*crowd, calibration=replace(CALIBRATION, beta=0.8)).verdict == "authentic"
+
+
 def test_a_face_that_cannot_be_judged_keeps_the_others_from_being_cleared() -> None:
     assert of_faces((CLEAN, 0.9), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)
     assert of_faces((CLEAN, 0.9), (FAKE, 0.9), circumstances=Circumstances(distances={1: 99.0})).reason_codes == ("OUT_OF_DOMAIN",)
