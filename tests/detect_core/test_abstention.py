@@ -10,7 +10,7 @@ import pytest
 from detect_core.aggregate import TrackWindow
 from detect_core.calibration import Fusion, VideoCalibration
 from detect_core.domain import FEATURES, Domain
-from detect_core.policy import Circumstances, Decision, FaceCounts, decide, unstable
+from detect_core.policy import NOT_LOOKED_AT, Circumstances, Decision, FaceCounts, decide, unstable
 from detect_core.second_opinion import COPIES, asked_again, recompressed
 from detect_core.structs import CropScore
 
@@ -167,3 +167,28 @@ def test_a_face_that_cannot_be_judged_keeps_the_others_from_being_cleared() -> N
     assert of_faces((CLEAN, 0.9), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)
     assert of_faces((CLEAN, 0.9), (FAKE, 0.9), circumstances=Circumstances(distances={1: 99.0})).reason_codes == ("OUT_OF_DOMAIN",)
     assert of_faces((FAKE, 0.05), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)
+
+
+def seen_in_part(z: float, *, num_faces: int = 20, not_looked_at: tuple[str, ...] = ()) -> Decision:
+    """The decision about one face that was followed over 20 of `num_faces` boxes."""
+    window = TrackWindow(track_id=3, z=z, start=0, stop=5, num_crops=20, mean_weight=0.9)
+    counts = replace(COUNTS, num_faces=num_faces, not_looked_at=not_looked_at)
+    return decide([window], counts=counts, num_crops=20, calibration=CALIBRATION, track_logits={})
+
+
+def test_many_faces_that_could_not_be_followed_keep_a_video_from_being_cleared() -> None:
+    assert seen_in_part(CLEAN, num_faces=30).verdict == "authentic"
+    decision = seen_in_part(CLEAN, num_faces=31)
+    assert (decision.verdict, decision.reason_codes) == ("inconclusive", ("FACES_NOT_FOLLOWED",))
+    assert "11 of 31 faces" in decision.sentence
+    assert decision.p_fake == seen_in_part(CLEAN).p_fake
+    assert seen_in_part(SUSPECT, num_faces=99).verdict == "suspicious"
+
+
+@pytest.mark.parametrize("code", NOT_LOOKED_AT)
+def test_pictures_that_were_not_looked_at_keep_a_video_from_being_cleared(code: str) -> None:
+    decision = seen_in_part(CLEAN, not_looked_at=(code,))
+    assert (decision.verdict, decision.reason_codes, decision.track_id) == ("inconclusive", (code,), 3)
+    assert NOT_LOOKED_AT[code] in decision.sentence
+    assert seen_in_part(CLEAN, num_faces=99, not_looked_at=(code,)).reason_codes == (code, "FACES_NOT_FOLLOWED")
+    assert seen_in_part(SUSPECT, not_looked_at=(code,)) == seen_in_part(SUSPECT)
