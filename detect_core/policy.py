@@ -16,7 +16,7 @@ from .structs import VerdictWord
 MIN_CROPS: Final = 5
 """Fewer accepted crops allow no judgement."""
 POLICY: Final = "two-thresholds/4"
-MAX_NOT_FOLLOWED: Final = 1 / 3
+MAX_NOT_FOLLOWED: Final = 0.4
 """Share of the accepted faces beyond which those that could not be followed keep a video from being cleared."""
 NOT_LOOKED_AT: Final = {
     "UNSEEN_STRETCH": "a stretch of the video could not be looked at",

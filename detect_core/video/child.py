@@ -28,7 +28,7 @@ from .foreign_file import ForeignFile
 from .hardware import Device, decode_with_fallback
 from .index import index_packets, refuse_still
 from .probe import open_container
-from .quantiser import key_quantiser, picture_quantiser
+from .quantiser import key_quantiser, picture_quantiser, stream_steps
 from .sandbox import SandboxState
 from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
 from .upright import UPRIGHT, orientation_of, pixel_aspect, with_square_pixels
@@ -46,6 +46,7 @@ class DecodeChild:
         self._held: dict[int, av.VideoFrame] = {}
         self._orientation = UPRIGHT
         self._pixel_aspect = 1.0
+        self._matrix_steps: float | None = 0.0
         self._stored_size = (0, 0)
         self._next_id = 0
         self._tally = DecodeTally()
@@ -101,6 +102,7 @@ class DecodeChild:
             limits=limits,
             tally=self._tally,
         )
+        self._matrix_steps = stream_steps(stream.codec_context, index.key_packet)
         quantiser = key_quantiser(stream.codec_context, index.key_packet, pixels=limits.frame_pixels)
         threads = int(message["threads"])
         in_threads = False
@@ -183,7 +185,7 @@ class DecodeChild:
                     "height": height,
                     "width": width,
                     "scale": full_width / width,
-                    "quantiser": picture_quantiser(self._carry[1]),
+                    "quantiser": picture_quantiser(self._carry[1], steps=self._matrix_steps),
                 }
             )
             self._held[self._next_id] = frame
