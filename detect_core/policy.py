@@ -22,6 +22,7 @@ NOT_LOOKED_AT: Final = {
     "UNSEEN_STRETCH": "a stretch of the video could not be looked at",
     "PARTIAL_DECODE": "not every wanted frame could be decoded",
     "HIDDEN_PICTURE_AREA": "players show another part of the picture than the one that was looked at",
+    "UNUSUAL_PIXEL_ASPECT": "the file states pixels too long to be shown, and the picture was looked at as it is stored",
     "ALPHA_IGNORED": "the picture has transparent parts, behind which players may show something else",
 }
 """Warnings that keep a video from being cleared, and what they mean: players may show what was not judged."""
