@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -32,6 +32,9 @@ from .quantiser import key_quantiser, picture_quantiser, stream_steps
 from .sandbox import SandboxState
 from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
 from .upright import UPRIGHT, Orientation, is_beyond_belief, orientation_of, pixel_aspect, with_square_pixels
+
+_MOST_CUT_SECONDS: Final = 1.0
+"""What an edit list may leave out without a word: encoders hide a few pictures at the start."""
 
 
 class DecodeChild:
@@ -91,6 +94,7 @@ class DecodeChild:
         # read before a frame is: a large video is opened anew for that, and its first container is gone then
         self._pixel_aspect = pixel_aspect(stream.sample_aspect_ratio)
         is_unbelievable = is_beyond_belief(stream.sample_aspect_ratio)
+        num_stated = stream.frames if facts["container"].startswith("mov") and "PARTIAL_DECODE" not in index.warnings else 0
         within = message["within_seconds"]
         decode = partial(
             decode_wanted,
@@ -136,6 +140,8 @@ class DecodeChild:
         notes = [*warnings, *index.warnings]
         if int(first.color_trc or 0) in picture.HDR_TRANSFERS:
             notes.append("HDR")
+        if index.frame_rate and (num_stated - index.num_packets) / index.frame_rate > _MOST_CUT_SECONDS:
+            notes.append("EDIT_LIST")
         if self._orientation != UPRIGHT:
             notes.append("ROTATED")
         if self._pixel_aspect != 1.0 and self._as_shown(first) is not first:
@@ -173,6 +179,8 @@ class DecodeChild:
             orientation = orientation_of(self._carry[1])
             if (self._carry[1].width, self._carry[1].height, orientation) != (*self._stored_size, self._orientation):
                 self._tally.warnings.add("PICTURE_CHANGES")
+            if picture.is_transparent(self._carry[1]):
+                self._tally.warnings.add("ALPHA_IGNORED")
             held_bytes += _frame_bytes(frame)
             if rows and held_bytes > self._limits.hold_bytes:
                 break
