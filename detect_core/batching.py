@@ -32,6 +32,8 @@ _HEAVY_REST: Final = 2.0
 """How long it then rests after a batch, in lengths of that batch: one alone gets a third of the device at most."""
 _LATELY_SECONDS: Final = 1.0
 """A video that asked nothing for so long is being decoded or is over."""
+_ROOM_FOR: Final = 8
+"""Videos that fit into the room for waiting items at least: if one could fill it, the others could not even ask."""
 RunBatch = Callable[[list[Any]], Sequence[Any]]
 """Items in, one result per item out, in order."""
 
@@ -64,6 +66,8 @@ class Share:
     """`time.monotonic()` of its newest request."""
     rests_until: float = 0.0
     """`time.monotonic()` before which it is not served while ordinary ones are screened."""
+    num_waiting: int = 0
+    """Its items that wait now, in all lanes."""
 
     @property
     def is_heavy(self) -> bool:
@@ -153,7 +157,7 @@ class MicroBatcher:
         """Start the device thread.
 
         Args:
-            max_waiting: items that may wait in all lanes together; beyond, `submit` blocks (back-pressure).
+            max_waiting: items that may wait in all lanes together, an eighth of them of one video; beyond, `submit` blocks (back-pressure).
             gather_seconds: how long a batch that is not full may wait for company; 0 suits a CPU.
             on_batch: called after every batch, in the device thread.
 
@@ -163,6 +167,7 @@ class MicroBatcher:
         if max_waiting <= 0:
             raise OptionError(f"max_waiting must be positive, got {max_waiting}")
         self._max_waiting = max_waiting
+        self._max_of_one = max(1, max_waiting // _ROOM_FOR)
         self._gather_seconds = gather_seconds
         self._on_batch = on_batch
         self._lanes: dict[str, _Lane] = {}
@@ -244,13 +249,14 @@ class MicroBatcher:
     def _enqueue(self, lane: str, items: list[_Item], *, deadline: float, cancel: threading.Event | None) -> None:
         for item in items:
             with self._state:
-                while self._num_waiting >= self._max_waiting and not self._closed:
+                while not self._closed and (self._num_waiting >= self._max_waiting or item.share.num_waiting >= self._max_of_one):
                     self._state.wait(0.1)
                     _check(deadline, cancel, lane)
                 if self._closed:
                     raise DetectorError(f"the engine was closed while {lane} was asked; the video will be tried again")
                 self._lanes[lane].waiting.append(item)
                 self._num_waiting += 1
+                item.share.num_waiting += 1
                 self._state.notify_all()
 
     def _loop(self) -> None:
@@ -319,6 +325,7 @@ class MicroBatcher:
             if len(batch) == most or (batch and item.share.seconds > limit):
                 break
             taken.append(item)
+            item.share.num_waiting -= 1
             if not item.submission.is_over:
                 batch.append(item)
         gone = set(map(id, taken))

@@ -16,7 +16,7 @@ from .domain import appearance
 from .evidence import crop_score, mean_logits, suspicious_segments, track_score, worst_moments
 from .faces.detect import FoundFace
 from .options import ScreeningOptions
-from .policy import Circumstances, Decision, FaceCounts, decide
+from .policy import NOT_LOOKED_AT, Circumstances, Decision, FaceCounts, decide
 from .shadow import shadow_opinion, without_shadow
 from .structs import CropScore, DetectorReport, FaceBox, Frame, Sampling, Verdict, VideoInfo
 from .versions import POLICY, runtime_versions
@@ -112,11 +112,18 @@ def judge(
     tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
     judged = windows_of(scores, calibration.fusion.fuse)
     windows: dict[int, TrackWindow | None] = {**dict.fromkeys(tracks), **{window.track_id: window for window in judged}}
+    num_wanted = min(num_requested, info.num_packets)
+    if len(look.frames) < 0.8 * num_wanted and "PARTIAL_DECODE" not in warnings:
+        warnings = [*warnings, "PARTIAL_DECODE"]
+    # of a file that is cut off all there is may have been seen: players show no more
+    is_complete = len(look.frames) >= num_wanted
     counts = FaceCounts(
         num_frames=len(look.frames),
         num_frames_with_face=sum(bool(kept) for kept in look.boxes),
         num_small_or_unsure=look.num_dropped,
         min_face_px=max(options.min_face_px, look.min_face_px),
+        num_faces=sum(len(kept) for kept in look.boxes),
+        not_looked_at=tuple(w for w in warnings if w in NOT_LOOKED_AT and not (w == "PARTIAL_DECODE" and is_complete)),
     )
     first = bundle_set.bundles[0].name if bundle_set.bundles else ""
     pictures = {key: crops[first] for key, crops in scored.crops.items()}
@@ -131,8 +138,6 @@ def judge(
         again=again,
     )
     asked = again.get(decision.track_id, ()) if decision.track_id is not None else ()
-    if len(look.frames) < 0.8 * min(num_requested, info.num_packets) and "PARTIAL_DECODE" not in warnings:
-        warnings = [*warnings, "PARTIAL_DECODE"]
     judged_tracks = {n: track_score(track, windows[n], calibration=calibration) for n, track in tracks.items()}
     deciding = judged_tracks.get(decision.track_id) if decision.track_id is not None else None
     return Verdict(
@@ -145,7 +150,7 @@ def judge(
             policy=sampling_policy,
             num_requested=num_requested,
             num_decoded=len(look.frames),
-            num_faces=sum(len(kept) for kept in look.boxes),
+            num_faces=counts.num_faces,
             pts_seconds=tuple(round(frame.pts_seconds, 6) for frame in look.frames),
         ),
         tracks=tuple(judged_tracks.values()),

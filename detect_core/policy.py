@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -16,6 +16,16 @@ from .structs import VerdictWord
 MIN_CROPS: Final = 5
 """Fewer accepted crops allow no judgement."""
 _MOST_DIGITS: Final = 6
+MAX_NOT_FOLLOWED: Final = 0.4
+"""Share of the accepted faces beyond which those that could not be followed keep a video from being cleared."""
+NOT_LOOKED_AT: Final = {
+    "UNSEEN_STRETCH": "a stretch of the video could not be looked at",
+    "PARTIAL_DECODE": "not every wanted frame could be decoded",
+    "HIDDEN_PICTURE_AREA": "players show another part of the picture than the one that was looked at",
+    "UNUSUAL_PIXEL_ASPECT": "the file states pixels too long to be shown, and the picture was looked at as it is stored",
+    "ALPHA_IGNORED": "the picture has transparent parts, behind which players may show something else",
+}
+"""Warnings that keep a video from being cleared, and what they mean: players may show what was not judged."""
 _OF_ONE_FACE: Final = {"LOW_EVIDENCE", "OUT_OF_DOMAIN", "DETECTORS_DISAGREE", "UNSTABLE_UNDER_RECOMPRESSION"}
 """Reasons not to judge one face that say nothing about the others of the video."""
 
@@ -31,6 +41,10 @@ class FaceCounts:
     """Faces found but dropped for size or face-detector confidence."""
     min_face_px: float
     """Smaller ones, in full-size pixels, were not looked for."""
+    num_faces: int = 0
+    """Accepted faces in all frames, of which some may be on no track that is long enough."""
+    not_looked_at: tuple[str, ...] = ()
+    """Those of `NOT_LOOKED_AT` that hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,7 @@ def decide(
     """Judge a video by its highest-scoring face; where that one cannot be judged, another one that is suspicious decides.
 
     A blurred or unusual face may not hide what a clear one beside it shows, even if that is one to look at and no verdict. It keeps the
-    others from being called authentic.
+    others from being called authentic, as do faces that could not be followed and pictures that could not be looked at.
 
     Args:
         windows: best windows of the tracks that are long enough.
@@ -101,8 +115,24 @@ def decide(
     for decision in decisions:
         if not _OF_ONE_FACE & {*decision.reason_codes}:
             speaks = decision.verdict in ("suspicious", "manipulated") or "CROWD_UNCERTAIN" in decision.reason_codes
-            return decision if speaks else decisions[0]
+            return decision if speaks else _if_all_was_judged(decisions[0], counts=counts, num_crops=num_crops)
     return decisions[0]
+
+
+def _if_all_was_judged(decision: Decision, *, counts: FaceCounts, num_crops: int) -> Decision:
+    """The decision, but nothing found in a part is not nothing found."""
+    if decision.verdict != "authentic":
+        return decision
+    missing = {code: NOT_LOOKED_AT[code] for code in counts.not_looked_at}
+    num_lost = counts.num_faces - num_crops
+    if num_lost > MAX_NOT_FOLLOWED * counts.num_faces:
+        missing["FACES_NOT_FOLLOWED"] = (
+            f"{num_lost} of {counts.num_faces} faces could not be followed over at least {MIN_TRACK_CROPS} frames"
+        )
+    if not missing:
+        return decision
+    sentence = f"What was judged shows no manipulation, but {' and '.join(missing.values())}; a person should look."
+    return replace(decision, verdict="inconclusive", reason_codes=tuple(missing), sentence=sentence)
 
 
 def _by_face(
@@ -125,12 +155,12 @@ def _by_face(
             reason_codes=("LOW_EVIDENCE",),
             sentence=f"{_name(best, num_tracks).capitalize()} is too small or too blurred to judge; a sharper or larger rendition may allow a verdict.",
         )
-    if raw >= calibration.t_fake > p_fake:
+    if any(raw >= threshold > p_fake for threshold in (calibration.t_review, calibration.t_fake)):
         return Decision(
             verdict="inconclusive",
             p_fake=p_fake,
             reason_codes=("CROWD_UNCERTAIN",),
-            sentence=f"Face {best.track_id} looks manipulated, but among {draws} faces one such score can be chance; look at that face.",
+            sentence=f"Face {best.track_id} scores high, but among {draws} faces one such score can be chance; look at that face.",
             track_id=best.track_id,
         )
     spread = float(np.std(list(logits.values()) or [0.0]))

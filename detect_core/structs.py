@@ -91,7 +91,7 @@ class Frame:
     scale: float
     """Full-size pixels per pixel of `image_hwc`, >= 1 unless the source is smaller."""
     quantiser: float | None = None
-    """Mean H.264 quantiser of the picture; None for other codecs and pictures that a graphics card decoded."""
+    """Mean H.264 quantiser of the picture, with what scaling matrices add; None for other codecs and pictures that a graphics card decoded."""
 
     def __post_init__(self) -> None:
         image = self.image_hwc

@@ -7,7 +7,7 @@ import platform
 from functools import cache
 from typing import Final
 
-POLICY: Final = "two-thresholds/3"
+POLICY: Final = "two-thresholds/4"
 """Name of what `policy.decide` does. Here, because doors ask for it that load no detectors."""
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "av", "facenet-pytorch")
 

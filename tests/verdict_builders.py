@@ -73,7 +73,7 @@ def made_verdict(*, peaks: tuple[float, ...] = (0.3, 0.95), word: str | None = N
         ),
         evidence=tuple(moments),
         bundle_set=bundle_set,
-        policy="two-thresholds/3",
+        policy="two-thresholds/4",
         t_review=T_REVIEW,
         t_fake=T_FAKE,
         calibration="platt-test",

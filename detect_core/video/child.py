@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -28,10 +28,13 @@ from .foreign_file import ForeignFile
 from .hardware import Device, decode_with_fallback
 from .index import index_packets, refuse_still
 from .probe import open_container
-from .quantiser import key_quantiser, picture_quantiser
+from .quantiser import key_quantiser, picture_quantiser, stream_steps
 from .sandbox import SandboxState
 from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
-from .upright import UPRIGHT, orientation_of, pixel_aspect, with_square_pixels
+from .upright import UPRIGHT, Orientation, is_beyond_belief, orientation_of, pixel_aspect, with_square_pixels
+
+_MOST_CUT_SECONDS: Final = 1.0
+"""What an edit list may leave out without a word: encoders hide a few pictures at the start."""
 
 
 class DecodeChild:
@@ -43,9 +46,10 @@ class DecodeChild:
         self._shm = mmap.mmap(shm_fd, os.fstat(shm_fd).st_size)
         self._state = state
         self._device = device
-        self._held: dict[int, av.VideoFrame] = {}
+        self._held: dict[int, tuple[av.VideoFrame, Orientation]] = {}
         self._orientation = UPRIGHT
         self._pixel_aspect = 1.0
+        self._matrix_steps: float | None = 0.0
         self._stored_size = (0, 0)
         self._next_id = 0
         self._tally = DecodeTally()
@@ -89,6 +93,8 @@ class DecodeChild:
         }
         # read before a frame is: a large video is opened anew for that, and its first container is gone then
         self._pixel_aspect = pixel_aspect(stream.sample_aspect_ratio)
+        is_unbelievable = is_beyond_belief(stream.sample_aspect_ratio)
+        num_stated = stream.frames if facts["container"].startswith("mov") and "PARTIAL_DECODE" not in index.warnings else 0
         within = message["within_seconds"]
         decode = partial(
             decode_wanted,
@@ -101,6 +107,7 @@ class DecodeChild:
             limits=limits,
             tally=self._tally,
         )
+        self._matrix_steps = stream_steps(stream.codec_context, index.key_packet)
         quantiser = key_quantiser(stream.codec_context, index.key_packet, pixels=limits.frame_pixels)
         threads = int(message["threads"])
         in_threads = False
@@ -133,10 +140,14 @@ class DecodeChild:
         notes = [*warnings, *index.warnings]
         if int(first.color_trc or 0) in picture.HDR_TRANSFERS:
             notes.append("HDR")
+        if index.frame_rate and (num_stated - index.num_packets) / index.frame_rate > _MOST_CUT_SECONDS:
+            notes.append("EDIT_LIST")
         if self._orientation != UPRIGHT:
             notes.append("ROTATED")
-        if self._pixel_aspect != 1.0:
+        if self._pixel_aspect != 1.0 and self._as_shown(first) is not first:
             notes.append("NON_SQUARE_PIXELS")
+        elif self._pixel_aspect != 1.0 or is_unbelievable:
+            notes.append("UNUSUAL_PIXEL_ASPECT")
         return {
             "info": {
                 "width_px": width,
@@ -158,23 +169,27 @@ class DecodeChild:
     def _on_next(self, message: dict[str, Any]) -> dict[str, Any]:
         """Decode until `max_frames`, the shared memory or the hold limit is reached."""
         rows: list[dict[str, Any]] = []
-        offset, held_bytes = 0, sum(_frame_bytes(frame) for frame in self._held.values())
+        offset, held_bytes = 0, sum(_frame_bytes(frame) for frame, _ in self._held.values())
         while len(rows) < int(message["max_frames"]):
             self._carry = self._carry or next(self._frames, None)
             if self._carry is None:
                 break
             seconds, frame = self._carry[0], self._as_shown(self._carry[1])
-            if (self._carry[1].width, self._carry[1].height) != self._stored_size:
+            # players follow each picture's own direction, which a message in the stream may change
+            orientation = orientation_of(self._carry[1])
+            if (self._carry[1].width, self._carry[1].height, orientation) != (*self._stored_size, self._orientation):
                 self._tally.warnings.add("PICTURE_CHANGES")
+            if picture.is_transparent(self._carry[1]):
+                self._tally.warnings.add("ALPHA_IGNORED")
             held_bytes += _frame_bytes(frame)
             if rows and held_bytes > self._limits.hold_bytes:
                 break
-            small = picture.small_rgb(frame, long_side_px=self._small_long_side_px, orientation=self._orientation)
+            small = picture.small_rgb(frame, long_side_px=self._small_long_side_px, orientation=orientation)
             if offset + small.nbytes > len(self._shm):
                 break
             self._write(offset, small)
             height, width = small.shape[:2]
-            full_width, _ = picture.upright_size(frame, orientation=self._orientation)
+            full_width, _ = picture.upright_size(frame, orientation=orientation)
             rows.append(
                 {
                     "id": self._next_id,
@@ -183,10 +198,10 @@ class DecodeChild:
                     "height": height,
                     "width": width,
                     "scale": full_width / width,
-                    "quantiser": picture_quantiser(self._carry[1]),
+                    "quantiser": picture_quantiser(self._carry[1], steps=self._matrix_steps),
                 }
             )
-            self._held[self._next_id] = frame
+            self._held[self._next_id] = frame, orientation
             self._next_id += 1
             offset += small.nbytes
             self._carry = None
@@ -209,7 +224,8 @@ class DecodeChild:
         offset = 0
         for (number, x, y), requests in groupby(message["requests"], key=lambda r: (int(r["id"]), float(r["x"]), float(r["y"]))):
             squares = [picture.Square(float(r["side"]), int(r["size_px"]), bool(r["native"])) for r in requests]
-            cut = picture.cut_squares(self._held[number], orientation=self._orientation, centre_xy=(x, y), squares=squares)
+            frame, orientation = self._held[number]
+            cut = picture.cut_squares(frame, orientation=orientation, centre_xy=(x, y), squares=squares)
             for crop, sharpness in cut:
                 self._write(offset, crop)
                 rows.append({"offset": offset, "sharpness": sharpness})
@@ -218,7 +234,7 @@ class DecodeChild:
 
     def _on_release(self, message: dict[str, Any]) -> dict[str, Any]:
         up_to = message["up_to"]
-        self._held = {number: frame for number, frame in self._held.items() if up_to is not None and number > int(up_to)}
+        self._held = {number: held for number, held in self._held.items() if up_to is not None and number > int(up_to)}
         return {}
 
     def _as_shown(self, frame: av.VideoFrame) -> av.VideoFrame:

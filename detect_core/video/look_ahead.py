@@ -7,6 +7,7 @@ from typing import Final
 from ..errors import CorruptContainerError, EncryptedMediaError, TooManyStreamsError
 from ..options import DecodeLimits
 from .foreign_file import ForeignFile
+from .matroska import hides_pixels
 from .mp4boxes import MAX_BOXES, MAX_EDITS, BoxSurvey, survey
 
 _STREAM_BYTES: Final = 1024 * 1024
@@ -15,21 +16,30 @@ _SCRAMBLED_SHARE: Final = 0.1
 """Of the packets with a payload: damage flips a few of these bits, protection sets them on whole streams."""
 
 
-def look_ahead(file: ForeignFile, *, demuxer: str, limits: DecodeLimits) -> None:
+def look_ahead(file: ForeignFile, *, demuxer: str, limits: DecodeLimits) -> tuple[str, ...]:
     """Look at the bytes of a container whose demuxer is known.
+
+    Returns:
+        Warnings.
 
     Raises:
         EncryptedMediaError: its picture is protected.
         TooManyStreamsError: it declares more tracks than the limit.
         CorruptContainerError: its index is cut off, or built to cost time.
     """
+    is_cropped = False
     if demuxer == "mov":
-        _refuse_mp4(survey(file, size=file.size), limits=limits)  # type: ignore[arg-type]
+        found = survey(file, size=file.size)  # type: ignore[arg-type]
+        _refuse_mp4(found, limits=limits)
+        is_cropped = found.hides_pixels
+    elif demuxer == "matroska":
+        is_cropped = hides_pixels(file, size=file.size)  # type: ignore[arg-type]
     elif demuxer == "mpegts":
         file.seek(0)
         if scrambled_share(file.read(_STREAM_BYTES)) > _SCRAMBLED_SHARE:
             raise EncryptedMediaError("the transport stream is scrambled; upload the file without copy protection")
     file.seek(0)
+    return ("HIDDEN_PICTURE_AREA",) if is_cropped else ()
 
 
 def _refuse_mp4(found: BoxSurvey, *, limits: DecodeLimits) -> None:

@@ -14,8 +14,12 @@ MAX_BOXES: Final = 200_000
 """Four hours in fragments of one second are about 100,000 boxes."""
 MAX_EDITS: Final = 64
 """Entries of all edit lists. A cutting program writes a few; a demuxer multiplies them with the samples."""
+MOST_HIDDEN: Final = 0.1
+"""Share of the stored picture that a file may tell players to cut off: cameras trim their borders by a few hundredths."""
 _MAX_DEPTH: Final = 16
 _MAX_STSD_BYTES: Final = 64 * 1024
+_VIDEO_ENTRY_BYTES: Final = 86
+"""Of a video sample entry before the boxes in it."""
 _CONTAINERS: Final = {
     b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"udta", b"mvex", b"dinf", b"tref", b"wave", b"moof", b"traf",
 }  # fmt: skip
@@ -32,6 +36,8 @@ class BoxSurvey:
     num_edits: int = 0
     num_boxes: int = 0
     has_encrypted_video: bool = False
+    hides_pixels: bool = False
+    """Players show clearly less of some picture than is stored (`clap`)."""
     is_header_cut: bool = False
     """The file ends within its own index (moov)."""
     is_opaque: bool = False
@@ -57,7 +63,9 @@ def _walk(file: BinaryIO, *, start: int, end: int, depth: int, found: BoxSurvey)
             found.is_header_cut |= kind == b"moov" and is_cut
         if kind == b"stsd":
             file.seek(first)
-            found.has_encrypted_video |= b"encv" in _sample_entry_kinds(file.read(min(stop - first, _MAX_STSD_BYTES)))
+            entries = list(_sample_entries(file.read(min(stop - first, _MAX_STSD_BYTES))))
+            found.has_encrypted_video |= any(entry[4:8] == b"encv" for entry in entries)
+            found.hides_pixels |= any(_shown_share(entry) < 1 - MOST_HIDDEN for entry in entries)
         elif kind == b"elst":
             file.seek(first + 4)
             found.num_edits += int.from_bytes(file.read(4), "big")
@@ -85,14 +93,27 @@ def _boxes(file: BinaryIO, *, start: int, end: int) -> Iterator[tuple[bytes, int
         at += length
 
 
-def _sample_entry_kinds(stsd: bytes) -> set[bytes]:
-    """Four-character codes of the entries in a sample description box's payload."""
-    kinds: set[bytes] = set()
+def _sample_entries(stsd: bytes) -> Iterator[bytes]:
+    """The entries in a sample description box's payload, with their headers."""
     at = 8
     while at + 8 <= len(stsd):
-        kinds.add(stsd[at + 4 : at + 8])
         length = int.from_bytes(stsd[at : at + 4], "big")
+        yield stsd[at : at + max(length, 8)]
+        if length < 8:
+            return
+        at += length
+
+
+def _shown_share(entry: bytes) -> float:
+    """How much of its picture a video sample entry shows by its clean aperture; 1 without one (ISO/IEC 14496-12, 12.1.4)."""
+    stored = int.from_bytes(entry[32:34], "big") * int.from_bytes(entry[34:36], "big")
+    at = _VIDEO_ENTRY_BYTES
+    while at + 8 <= len(entry) and stored:
+        length = int.from_bytes(entry[at : at + 4], "big")
+        if entry[at + 4 : at + 8] == b"clap" and at + 24 <= len(entry):
+            width, width_by, height, height_by = (int.from_bytes(entry[n : n + 4], "big") for n in range(at + 8, at + 24, 4))
+            return width * height / (stored * width_by * height_by) if width_by and height_by else 1.0
         if length < 8:
             break
         at += length
-    return kinds
+    return 1.0

@@ -41,6 +41,9 @@ _PLANAR_LAYOUTS: Final[dict[str, tuple[int, int, int]]] = {
 """Pixel format -> columns and rows per chroma sample, bytes per sample; other formats are converted whole."""
 
 _SEAM_PX: Final = 8
+_OPAQUE: Final = 230
+_MOST_TRANSPARENT: Final = 0.01
+"""Share of a picture: smooth borders of an otherwise opaque one."""
 _REFORMATTER = VideoReformatter()
 
 
@@ -50,6 +53,14 @@ def small_rgb(frame: av.VideoFrame, *, long_side_px: int, orientation: Orientati
     width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
     rgb = _to_rgb(frame, width=width, height=height)
     return orientation.apply(rgb)
+
+
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Whether something behind a clear part of the picture would be seen."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return False
+    alpha = _REFORMATTER.reformat(frame, format="rgba", threads=1).to_ndarray()[..., 3]
+    return float((alpha < _OPAQUE).mean()) > _MOST_TRANSPARENT
 
 
 def upright_size(frame: av.VideoFrame, *, orientation: Orientation = UPRIGHT) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def open_container(
     demuxer = sniff(file.read(HEAD_BYTES))
     if demuxer == "webp":
         raise UnsupportedCodecError("the file is a WebP picture or animation, which is not decoded here; upload a video file")
-    look_ahead(file, demuxer=demuxer, limits=limits)
+    noticed = look_ahead(file, demuxer=demuxer, limits=limits)
     options = {
         "format_whitelist": ",".join((*DEMUXERS, "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")),
         "codec_whitelist": ",".join(_DECODERS),
@@ -74,7 +74,7 @@ def open_container(
     except Exception:
         container.close()
         raise
-    return container, stream, warnings
+    return container, stream, (*noticed, *warnings)
 
 
 def _open_refusal(demuxer: str, err: Exception, file: ForeignFile) -> Exception:
@@ -113,12 +113,16 @@ def _choose_stream(container: InputContainer, *, limits: DecodeLimits) -> tuple[
         )
     if "enc_key_id" in stream.metadata:  # Matroska's ContentEncryption
         raise EncryptedMediaError("the video track is encrypted; upload the file without copy protection")
-    return stream, _unseen(container, num_pictures=len(pictures))
+    return stream, _unseen(container, stream, num_pictures=len(pictures))
 
 
-def _unseen(container: InputContainer, *, num_pictures: int) -> tuple[str, ...]:
+def _unseen(container: InputContainer, stream: VideoStream, *, num_pictures: int) -> tuple[str, ...]:
     """Say what the file shows beside the stream that is screened: a fake may hide there."""
-    seen_not = [("MULTIPLE_VIDEO_STREAMS", num_pictures > 1), ("ATTACHED_PICTURE", len(container.streams.video) > num_pictures)]
+    seen_not = [
+        ("MULTIPLE_VIDEO_STREAMS", num_pictures > 1),
+        ("ATTACHED_PICTURE", len(container.streams.video) > num_pictures),
+        ("ALPHA_IGNORED", stream.metadata.get("alpha_mode", "0") != "0"),  # Matroska's AlphaMode: a second picture beside each
+    ]
     return tuple(warning for warning, is_there in seen_not if is_there)
 
 

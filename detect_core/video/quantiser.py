@@ -2,6 +2,7 @@
 
 Only H.264 pictures say so (0 to 51, ITU-T H.264 clause 7.4.5; six steps halve the detail that is kept). A file that was
 compressed hard once and gently a second time shows the second quantiser: what is low proves nothing, what is high does.
+Where scaling matrices make the steps finer than that number says, they are counted in.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from av.packet import Packet
 from av.sidedata.sidedata import SideData, Type
 from av.video.stream import VideoStream
+
+from .scaling import matrix_steps
 
 _TYPE_H264: Final = 1
 _HEADER: Final = struct.Struct("=I4xQQii")
@@ -51,36 +54,58 @@ def key_quantiser(context: av.VideoCodecContext, packet: Packet[VideoStream] | N
         packet: a key packet of the stream.
         pixels: largest picture that is decoded.
     """
-    if context.name != "h264" or packet is None:
+    steps = stream_steps(context, packet)
+    if context.name != "h264" or packet is None or steps is None:
         return lambda: None
     decoder = av.CodecContext.create("h264", "r")
     assert isinstance(decoder, av.VideoCodecContext)
     decoder.extradata = context.extradata
     decoder.thread_count = 1
     decoder.options = {**EXPORT, "max_pixels": str(pixels)}
-    return partial(_mean_quantiser, decoder, packet)
+    return partial(_mean_quantiser, decoder, packet, steps=steps)
 
 
-def _mean_quantiser(decoder: av.VideoCodecContext, packet: Packet[VideoStream]) -> float | None:
+def stream_steps(context: av.VideoCodecContext, packet: Packet[VideoStream] | None) -> float | None:
+    """What the stream's scaling matrices add to its quantisers, see `scaling.matrix_steps`; 0 for other codecs.
+
+    Args:
+        context: of the stream.
+        packet: a key packet of the stream.
+    """
+    return matrix_steps(context.extradata, bytes(packet)) if context.name == "h264" and packet is not None else 0.0
+
+
+def _mean_quantiser(decoder: av.VideoCodecContext, packet: Packet[VideoStream], *, steps: float) -> float | None:
     try:
         pictures = [*decoder.decode(packet), *decoder.decode(None)]
     except (av.error.FFmpegError, MemoryError, ValueError, OverflowError):  # what is wrong here, decoding the whole will name
         return None
-    found = [value for picture in pictures if (value := picture_quantiser(picture)) is not None]
+    found = [value for picture in pictures if (value := picture_quantiser(picture, steps=steps)) is not None]
     return float(np.mean(found)) if found else None
 
 
-def picture_quantiser(picture: av.VideoFrame) -> float | None:
-    """Mean quantiser over the blocks of one H.264 picture that was decoded with `EXPORT`, as of 8 bits; None without that data."""
+def picture_quantiser(picture: av.VideoFrame, *, steps: float | None = 0.0) -> float | None:
+    """Mean quantiser over the blocks of one H.264 picture that was decoded with `EXPORT`, as of 8 bits; None without that data.
+
+    Args:
+        picture: as decoded.
+        steps: what its stream's scaling matrices add; None if that is unknown.
+    """
     attached = cast("Iterable[SideData]", picture.side_data)  # its stubs take it for a mapping of names
     payload = next((bytes(data) for data in attached if data.type == Type.VIDEO_ENC_PARAMS), b"")
     if len(payload) < _HEADER.size:
         return None
     num_blocks, offset, block_bytes, kind, base = _HEADER.unpack_from(payload)
-    if kind != _TYPE_H264 or num_blocks == 0 or block_bytes < _DELTA_AT + 4 or offset + num_blocks * block_bytes > len(payload):
+    if (
+        steps is None
+        or kind != _TYPE_H264
+        or num_blocks == 0
+        or block_bytes < _DELTA_AT + 4
+        or offset + num_blocks * block_bytes > len(payload)
+    ):
         return None
     blocks = np.frombuffer(payload, np.uint8, num_blocks * block_bytes, offset).reshape(num_blocks, block_bytes)
     deltas = blocks[:, _DELTA_AT : _DELTA_AT + 4].copy().view(np.int32)
     # deep pictures count six steps more per bit; taken back, a value means the same detail for all
     value = float(base + deltas.mean()) - 6 * (picture.format.components[0].bits - 8)
-    return value if value <= _MOST else None
+    return value + steps if value <= _MOST else None

@@ -13,8 +13,8 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 _NEARLY_SQUARE: Final = 0.02
-_LARGEST_ASPECT: Final = 4.0
-"""No camera or standard has longer pixels: beyond, the file is wrong."""
+_LARGEST_ASPECT: Final = 16.0
+"""Far more than any camera or standard has, but players follow what the file says."""
 _REFORMATTER = VideoReformatter()
 
 
@@ -67,9 +67,12 @@ def _is_mirrored(frame: av.VideoFrame) -> bool:
 def pixel_aspect(stated: Fraction | None) -> float:
     """Width over height of a pixel; what a file does not say, says wrongly or nearly square counts as 1."""
     aspect = float(stated) if stated else 1.0
-    if abs(aspect - 1.0) < _NEARLY_SQUARE or not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT:
-        return 1.0
-    return aspect
+    return 1.0 if abs(aspect - 1.0) < _NEARLY_SQUARE or is_beyond_belief(stated) else aspect
+
+
+def is_beyond_belief(stated: Fraction | None) -> bool:
+    """Whether a file states pixels so long that they are taken for square."""
+    return bool(stated) and not 1 / _LARGEST_ASPECT <= float(stated or 1) <= _LARGEST_ASPECT
 
 
 def with_square_pixels(frame: av.VideoFrame, *, aspect: float, max_pixels: int) -> av.VideoFrame:

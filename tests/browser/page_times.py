@@ -146,7 +146,7 @@ def _rows(number: int, template: str) -> tuple[dict, dict, dict]:
         "video_id": video_id,
         "content_sha256": f"{number:064x}",
         "bundle_set": "default@0123456789ab",
-        "policy": "two-thresholds/3",
+        "policy": "two-thresholds/4",
         "verdict": word,
         "p_fake": p_fake,
         "body": template.replace("VIDEO", video_id),

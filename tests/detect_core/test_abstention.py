@@ -10,7 +10,7 @@ import pytest
 from detect_core.aggregate import TrackWindow
 from detect_core.calibration import Fusion, VideoCalibration
 from detect_core.domain import FEATURES, Domain
-from detect_core.policy import Circumstances, Decision, FaceCounts, decide, unstable
+from detect_core.policy import NOT_LOOKED_AT, Circumstances, Decision, FaceCounts, decide, unstable
 from detect_core.second_opinion import COPIES, asked_again, recompressed
 from detect_core.structs import CropScore
 
@@ -154,6 +154,15 @@ def test_a_face_that_cannot_be_judged_hides_no_clear_one_that_is_uncertain_in_a_
     assert of_faces(clean, clean, blurred, calibration=crowded).reason_codes == ("LOW_EVIDENCE",)
 
 
+@pytest.mark.parametrize("z", [SUSPECT, FAKE])
+def test_a_crowd_that_takes_a_score_below_a_threshold_makes_it_uncertain_and_never_clean(z: float) -> None:
+    crowd = [(CLEAN, 0.9)] * 11
+    decision = of_faces((z, 0.9), *crowd, calibration=replace(CALIBRATION, beta=0.8))
+    assert (decision.verdict, decision.reason_codes, decision.track_id) == ("inconclusive", ("CROWD_UNCERTAIN",), 0)
+    assert of_faces((z, 0.9), *crowd, calibration=replace(CALIBRATION, beta=0.001)) != decision
+    assert of_faces(*crowd, calibration=replace(CALIBRATION, beta=0.8)).verdict == "authentic"
+
+
 def test_a_face_that_cannot_be_judged_keeps_the_others_from_being_cleared() -> None:
     assert of_faces((CLEAN, 0.9), (FAKE, 0.05)).reason_codes == ("LOW_EVIDENCE",)
     assert of_faces((CLEAN, 0.9), (FAKE, 0.9), circumstances=Circumstances(distances={1: 99.0})).reason_codes == ("OUT_OF_DOMAIN",)
@@ -187,3 +196,28 @@ def test_a_value_and_its_line_never_read_alike_unless_they_are() -> None:
     assert "scores 0.73, between 0.73 and 0.90;" in of_faces((SUSPECT, 0.9), calibration=at_the_line).sentence
     assert "(quantiser 33.2 of 51, known up to 33.0)" in judged(SUSPECT, Circumstances(quantiser=33.2)).sentence
     assert "(quantiser 40 of 51, known up to 33)" in judged(SUSPECT, Circumstances(quantiser=40.0)).sentence
+
+
+def seen_in_part(z: float, *, num_faces: int = 20, not_looked_at: tuple[str, ...] = ()) -> Decision:
+    """The decision about one face that was followed over 20 of `num_faces` boxes."""
+    window = TrackWindow(track_id=3, z=z, start=0, stop=5, num_crops=20, mean_weight=0.9)
+    counts = replace(COUNTS, num_faces=num_faces, not_looked_at=not_looked_at)
+    return decide([window], counts=counts, num_crops=20, calibration=CALIBRATION, track_logits={})
+
+
+def test_many_faces_that_could_not_be_followed_keep_a_video_from_being_cleared() -> None:
+    assert seen_in_part(CLEAN, num_faces=33).verdict == "authentic"
+    decision = seen_in_part(CLEAN, num_faces=34)
+    assert (decision.verdict, decision.reason_codes) == ("inconclusive", ("FACES_NOT_FOLLOWED",))
+    assert "14 of 34 faces" in decision.sentence
+    assert decision.p_fake == seen_in_part(CLEAN).p_fake
+    assert seen_in_part(SUSPECT, num_faces=99).verdict == "suspicious"
+
+
+@pytest.mark.parametrize("code", NOT_LOOKED_AT)
+def test_pictures_that_were_not_looked_at_keep_a_video_from_being_cleared(code: str) -> None:
+    decision = seen_in_part(CLEAN, not_looked_at=(code,))
+    assert (decision.verdict, decision.reason_codes, decision.track_id) == ("inconclusive", (code,), 3)
+    assert NOT_LOOKED_AT[code] in decision.sentence
+    assert seen_in_part(CLEAN, num_faces=99, not_looked_at=(code,)).reason_codes == (code, "FACES_NOT_FOLLOWED")
+    assert seen_in_part(SUSPECT, not_looked_at=(code,)) == seen_in_part(SUSPECT)

@@ -325,6 +325,27 @@ def test_waiting_items_are_bounded() -> None:
     batcher.close()
 
 
+def test_one_crowd_leaves_room_for_the_others_to_ask() -> None:
+    batcher = MicroBatcher(max_waiting=64)
+    go, batches = held_up(batcher)
+    crowd = threading.Thread(target=batcher.submit, args=("net", ["crowd"] * 200), kwargs={"deadline": soon(30), "share": Share(seconds=1)})
+    crowd.start()
+    given_up = soon()
+    while batcher.num_waiting < 8 and time.monotonic() < given_up:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    assert batcher.num_waiting == 8  # an eighth
+
+    other = batcher.start("net", ["other"] * 4, deadline=soon(5), share=Share())
+    go.set()
+    other()
+    crowd.join()
+    batcher.close()
+
+    assert batches[1] == ["other"] * 4
+    assert sum(batch.count("crowd") for batch in batches) == 200
+
+
 def test_a_wrong_number_of_results_is_an_error(batcher: MicroBatcher) -> None:
     batcher.add_lane("net", lambda items: items[1:], max_batch=8)
 

@@ -16,6 +16,20 @@ from workers.messages import EnqueueRequest, enqueue_message
 from workers.metrics import Metrics
 
 
+class FakePipeline:
+    """Answers at the end what was asked for on the way."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        self._broker = broker
+        self._lengths: list[int] = []
+
+    def llen(self, name):
+        self._lengths.append(self._broker.llen(name))
+
+    def execute(self):
+        return self._lengths
+
+
 class FakeBroker:
     """The few commands that are asked for."""
 
@@ -25,6 +39,9 @@ class FakeBroker:
 
     def llen(self, name):
         return len(self.queues.get(name, []))
+
+    def pipeline(self, **_options):
+        return FakePipeline(self)
 
     def lindex(self, name, _index):
         if not self.may_look:

@@ -56,6 +56,12 @@ _REASONS: Final = {
     "DETECTORS_DISAGREE": "The detectors contradict each other on the same face.",
     "UNSTABLE_UNDER_RECOMPRESSION": "The suspicion goes away when the same pictures are compressed again.",
     "HEAVY_COMPRESSION": "The video is compressed too hard to judge. A better rendition may allow a verdict.",
+    "FACES_NOT_FOLLOWED": "Nothing was found, but many faces are seen too briefly to be judged.",
+    "UNSEEN_STRETCH": "Nothing was found, but a stretch of the video could not be looked at.",
+    "PARTIAL_DECODE": "Nothing was found, but not every wanted frame could be decoded.",
+    "HIDDEN_PICTURE_AREA": "Nothing was found, but players show another part of the picture than the one that was looked at.",
+    "UNUSUAL_PIXEL_ASPECT": "Nothing was found, but the file states pixels too long to be shown, and the picture was looked at as it is stored.",
+    "ALPHA_IGNORED": "Nothing was found, but the picture has transparent parts, behind which players may show something else.",
     "OUT_OF_DOMAIN": "The face looks unlike all faces that the detectors were measured on.",
 }
 _WARNINGS: Final = {
@@ -68,8 +74,12 @@ _WARNINGS: Final = {
     "ATTACHED_PICTURE": "A picture is attached to the file (a cover); it was not judged.",
     "MULTIPLE_VIDEO_STREAMS": "The file holds several video streams; the main one was judged.",
     "ROTATED": "The video is stored rotated or mirrored; boxes refer to the picture as players show it.",
-    "PICTURE_CHANGES": "The size of the picture changes within the video; boxes refer to the size of their own moment.",
+    "PICTURE_CHANGES": "The size or direction of the picture changes within the video; boxes refer to the picture of their own moment.",
     "LOOKS_FAILED": "Further looks at this undecided video failed; the verdict is that of the first whole look.",
+    "HIDDEN_PICTURE_AREA": "The file tells players to show a part of the picture; the whole of it was judged.",
+    "ALPHA_IGNORED": "The picture has transparent parts; it was judged as if it had none.",
+    "EDIT_LIST": "The file tells players to leave out more than a second of its pictures; those were not judged.",
+    "UNUSUAL_PIXEL_ASPECT": "The file states pixels too long to be shown; they were taken for square.",
     "NON_SQUARE_PIXELS": "The video's pixels are not square; boxes refer to the picture as players show it.",
 }
 

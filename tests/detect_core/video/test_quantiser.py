@@ -12,6 +12,7 @@ from detect_core.judging import Look
 from detect_core.options import ScreeningOptions
 from detect_core.video.decode import DecodeSession
 from detect_core.video.quantiser import KeyPicture, key_quantiser
+from detect_core.video.scaling import matrix_steps
 
 
 def quantiser_in_child(tmp_path, **how) -> float | None:
@@ -32,6 +33,31 @@ def test_deep_pictures_are_counted_as_of_eight_bits(tmp_path) -> None:
     assert quantiser_in_child(tmp_path, pixel_format="yuv420p10le", options={"x264-params": "qp=37:ipratio=1"}) == pytest.approx(
         25, abs=0.01
     )
+
+
+@pytest.mark.parametrize(("entry", "fewer_steps"), [(4, 12), (8, 6), (16, 0), (64, 0)])
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])
+def test_scaling_matrices_that_make_the_steps_finer_are_counted_in(tmp_path, entry: int, fewer_steps: int, suffix: str) -> None:
+    sixteen = ",".join(["%d"] * 16) % ((entry,) * 16)
+    path = tmp_path / f"clip.{suffix}"
+    write_clip(path, moving_pictures(12), options={"x264-params": f"qp=32:ipratio=1:cqm4={sixteen}:cqm8={','.join([str(entry)] * 64)}"})
+    with path.open("rb") as file, DecodeSession(file, options=ScreeningOptions(num_frames=4)) as session:
+        info = session.open()
+        frames, _ = session.next_frames(4)
+
+    assert info.quantiser == pytest.approx(32 - fewer_steps, abs=0.01)
+    assert [frame.quantiser for frame in frames] == pytest.approx([32 - fewer_steps] * 4, abs=4)
+
+
+def test_the_matrices_of_the_standard_change_nothing(tmp_path) -> None:
+    assert quantiser_in_child(tmp_path, options={"x264-params": "qp=32:ipratio=1:cqm=jvt"}) == pytest.approx(32, abs=0.01)
+
+
+def test_parameter_sets_that_cannot_be_read_leave_the_quantiser_unknown() -> None:
+    start = b"\x00\x00\x01"
+    assert matrix_steps(start + b"\x67\x64\x00\x1f", b"") is None
+    assert matrix_steps((start + b"\x67\x42\x00\x1f\x80") * 65, b"") is None
+    assert matrix_steps(None, start + b"\x65\x80") == 0.0
 
 
 def test_harder_compression_means_a_higher_quantiser(tmp_path) -> None:

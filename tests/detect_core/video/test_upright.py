@@ -68,7 +68,8 @@ def test_pictures_stand_as_ffmpeg_shows_them(clip: Path, tmp_path: Path, marks: 
 
 
 @pytest.mark.parametrize(
-    ("ratio", "size"), [("4/3", (426, 240)), ("64/45", (456, 240)), ("3/4", (320, 320)), ("1/1", (320, 240)), ("100/1", (320, 240))]
+    ("ratio", "size"),
+    [("4/3", (426, 240)), ("64/45", (456, 240)), ("3/4", (320, 320)), ("5/1", (1600, 240)), ("1/1", (320, 240)), ("100/1", (320, 240))],
 )
 def test_pixels_that_are_not_square_are_made_so(clip: Path, tmp_path: Path, ratio: str, size: tuple[int, int]) -> None:
     stored = tmp_path / "stored.mkv"
@@ -78,9 +79,38 @@ def test_pixels_that_are_not_square_are_made_so(clip: Path, tmp_path: Path, rati
 
     assert (info.width_px, info.height_px) == size
     assert ("NON_SQUARE_PIXELS" in info.warnings) == (size != (320, 240))
-    assert frame.image_hwc.shape == (size[1], size[0], 3)
-    expected = as_ffmpeg_shows(stored, width=size[0], height=size[1])
+    assert ("UNUSUAL_PIXEL_ASPECT" in info.warnings) == (ratio == "100/1")
+    height, width = frame.image_hwc.shape[:2]
+    assert (width, height) == (min(size[0], 640), size[1] * min(size[0], 640) // size[0])
+    expected = as_ffmpeg_shows(stored, width=width, height=height)
     assert np.abs(frame.image_hwc.astype(int) - expected).mean() < 3
+
+
+def test_each_picture_stands_as_its_own_message_says(tmp_path: Path) -> None:
+    plain, turning = tmp_path / "plain.mp4", tmp_path / "turning.mp4"
+    write_clip(plain, moving_pictures(8), options={"bf": "0"})
+    upside_down = bytes.fromhex("00000007062f0310000980")  # display orientation SEI, 180 degrees
+    with av.open(str(plain)) as source, av.open(str(turning), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            turned = av.Packet((upside_down if number >= 4 else b"") + bytes(packet))
+            turned.pts, turned.dts, turned.time_base, turned.is_keyframe = packet.pts, packet.dts, packet.time_base, packet.is_keyframe
+            turned.stream = stream
+            target.mux(turned)
+    shown = []
+    for path in (plain, turning):
+        with path.open("rb") as file, DecodeSession(file, options=ScreeningOptions(num_frames=8)) as session:
+            session.open()
+            frames, _ = session.next_frames(8)
+            crops = session.cut([CropRequest(frame.frame_id, (100.0, 90.0), 60.0, 60, native=True) for frame in frames])
+            shown.append([(frame.image_hwc, crop) for frame, (crop, _) in zip(frames, crops, strict=True)])
+            warnings = session.warnings
+
+    for number, ((before, _), (after, crop)) in enumerate(zip(*shown, strict=True)):
+        expected = before[::-1, ::-1] if number >= 4 else before
+        assert np.abs(expected.astype(int) - after).max() <= 2
+        assert np.abs(crop.astype(int) - expected[60:120, 70:130]).max() <= 2
+    assert "PICTURE_CHANGES" in warnings
 
 
 def test_a_large_video_is_described_like_a_small_one(tmp_path: Path) -> None:
@@ -113,7 +143,8 @@ def test_a_widened_picture_keeps_its_format_and_colours(pixel_format: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("stated", "aspect"), [(None, 1.0), (Fraction(0), 1.0), (Fraction(101, 100), 1.0), (Fraction(4, 3), 4 / 3), (Fraction(9, 2), 1.0)]
+    ("stated", "aspect"),
+    [(None, 1.0), (Fraction(0), 1.0), (Fraction(101, 100), 1.0), (Fraction(4, 3), 4 / 3), (Fraction(9, 2), 4.5), (Fraction(17), 1.0)],
 )
 def test_only_a_believable_aspect_counts(stated: Fraction | None, aspect: float) -> None:
     assert pixel_aspect(stated) == pytest.approx(aspect)

@@ -24,7 +24,7 @@ def test_without_scripts_a_video_is_found_decided_and_taken_back(ana, ledger):
     assert queue.index("vid_1") < queue.index("vid_2")
     assert "likely manipulated" in queue
     page = ana.get(f"/videos/vid_1?seq={first}").text
-    for expected in ("Face 2", "0.95", "two-thresholds/3", "0123456789ab", "8 of 8 frames, 16 faces", "No pictures."):
+    for expected in ("Face 2", "0.95", "two-thresholds/4", "0123456789ab", "8 of 8 frames, 16 faces", "No pictures."):
         assert expected in page
     done = ana.send(f"/items/{first}/decide", decision="fake", reason="mouth", note="teeth")
     assert done.headers["location"] == f"/review/videos/vid_2?seq={second}&done={first}"
