@@ -174,8 +174,8 @@ def test_the_sentence_gives_the_score_that_charts_show_and_what_it_counts_as_in_
     alone = of_faces((SUSPECT, 0.9), calibration=crowded)
     assert alone.sentence == "Suspicious: the face scores 0.73, between 0.60 and 0.90; a person should look."
     faces = [(CLEAN, 0.9)] * 3
-    assert of_faces((SUSPECT, 0.9), *faces, calibration=crowded).sentence == (
-        "No manipulation found: the highest of 4 face tracks scores 0.73, which counts as 0.58 among 4 faces."
+    assert of_faces((0.0, 0.9), *faces, calibration=crowded).sentence == (
+        "No manipulation found: the highest of 4 face tracks scores 0.50, which counts as 0.33 among 4 faces."
     )
     assert of_faces((2.0, 0.9), *faces, calibration=crowded).sentence == (
         "Suspicious: face 0 of 4 scores 0.88, which counts as 0.79 among 4 faces, between 0.60 and 0.90; a person should look."

@@ -77,7 +77,7 @@ def test_scan_names_what_is_wrong_with_every_file_and_goes_on(tmp_path: Path) ->
     bodies = [json.loads(line) for line in done.stdout.splitlines()]
 
     assert done.returncode == 3
-    assert [body["video_id"] for body in bodies] == names
+    assert [body["video_id"] for body in bodies] == [str(tmp_path / name) for name in names]
     assert [body["error"]["code"] if body["error"] else body["verdict"] for body in bodies] == [
         "EMPTY_INPUT",
         "NOT_MEDIA",
