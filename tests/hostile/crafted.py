@@ -276,7 +276,7 @@ def encrypted_matroska() -> bytes:
     length = 8 - (payload[tracks_size_at].bit_length() - 1)
     size = int.from_bytes(payload[tracks_size_at : tracks_size_at + length], "big") & ((1 << 7 * length) - 1)
     body = payload[tracks_size_at + length : tracks_size_at + length + size]
-    entry_at = body.index(b"\xae")
+    entry_at = body.index(b"\xae", 6 if body.startswith(b"\xbf") else 0)  # any byte may stand in the checksum before the first entry
     entry_length = 8 - (body[entry_at + 1].bit_length() - 1)
     entry_size = int.from_bytes(body[entry_at + 1 : entry_at + 1 + entry_length], "big") & ((1 << 7 * entry_length) - 1)
     entry = body[entry_at + 1 + entry_length : entry_at + 1 + entry_length + entry_size]
