@@ -14,7 +14,8 @@ import redis
 
 from .broker import translated
 from .errors import InvalidMessageError
-from .ingest import STREAM, STREAM_FIELD, Asked, asked_by, whole_entry
+from .inbox_watch import STREAM
+from .ingest import STREAM_FIELD, Asked, asked_by, whole_entry
 from .ledger import Erased, Ledger
 from .messages import INBOX_LANES, inbox_lists, names_video, parse_celery_message
 

@@ -20,6 +20,7 @@ import structlog
 
 from .broker import translated
 from .errors import BrokerError, BrokerFullError, InvalidMessageError, LedgerUnavailableError
+from .inbox_watch import STREAM
 from .intake import Intake
 from .ledger import Ledger, Submission
 from .messages import INBOX_LANES, Lane, RefusedRecord, inbox_lists, parse_celery_message, parse_event
@@ -28,7 +29,6 @@ from .probes import LoopWatch
 
 log = structlog.get_logger(__name__)
 
-STREAM: Final = "video-events"
 STREAM_FIELD: Final = "event"
 GROUP: Final = "veriframe"
 _FIELD: Final = STREAM_FIELD.encode()
