@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,6 +25,13 @@ def fenced_randomness() -> Iterator[None]:
     yield
     random.setstate(python_state)
     np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@pytest.fixture(autouse=True)
+def fenced_logs() -> Iterator[None]:
+    """A test may run a command whole; the level that it logs at is not that of the next one."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
