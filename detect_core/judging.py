@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from .aggregate import TrackWindow, of_track, windows_of
 from .calibration import BundleSet, VideoCalibration
 from .detectors import Precision
-from .domain import appearance
 from .evidence import crop_score, mean_logits, suspicious_segments, track_score, worst_moments
 from .faces.detect import FoundFace
+from .familiarity import distances_of, first_crop_bundle
 from .options import ScreeningOptions
 from .policy import NOT_LOOKED_AT, Circumstances, Decision, FaceCounts, decide
 from .shadow import shadow_opinion, without_shadow
@@ -125,9 +125,9 @@ def judge(
         num_faces=sum(len(kept) for kept in look.boxes),
         not_looked_at=tuple(w for w in warnings if w in NOT_LOOKED_AT and not (w == "PARTIAL_DECODE" and is_complete)),
     )
-    first = bundle_set.bundles[0].name if bundle_set.bundles else ""
-    pictures = {key: crops[first] for key, crops in scored.crops.items()}
-    circumstances = Circumstances(quantiser=info.quantiser, distances=_distances(judged, tracks, pictures, calibration))
+    first = first_crop_bundle(bundle_set.bundles)
+    pictures = {key: crops[first.name] for key, crops in scored.crops.items()} if first is not None else {}
+    circumstances = Circumstances(quantiser=info.quantiser, distances=distances_of(judged, tracks, pictures, calibration))
     decision = decide(
         judged,
         counts=counts,
@@ -168,7 +168,9 @@ def judge(
         cpu_seconds=round(decode_cpu, 4),
         extra={
             "runtime": runtime_versions(device),
-            "shadow": shadow_opinion(scored.scores, shadow=shadow, counts=counts, quantiser=info.quantiser) if shadow is not None else None,
+            "shadow": shadow_opinion(scored.scores, crops=scored.crops, shadow=shadow, counts=counts, quantiser=info.quantiser)
+            if shadow is not None
+            else None,
             **({"p_fake_recompressed": [round(p, 4) for p in asked]} if asked else {}),
             **({"p_fake_of_looks": [round(p, 4) for p in looks]} if looks else {}),
         },
@@ -178,23 +180,6 @@ def judge(
 def loudest_crop(logits: Iterable[Mapping[str, float]], calibration: VideoCalibration) -> float:
     """The highest P(fake) of any single crop; 1 without crops, of which nothing is known."""
     return max((crop_score(calibration.fusion.fuse(each), calibration=calibration) for each in logits), default=1.0)
-
-
-def _distances(
-    windows: Sequence[TrackWindow],
-    tracks: Mapping[int, Sequence[CropScore]],
-    pictures: Mapping[tuple[int, float], NDArray[np.uint8]],
-    calibration: VideoCalibration,
-) -> dict[int, float]:
-    """How far the faces of tracks that may decide are from those of the calibration; of the others nobody asks."""
-    if calibration.domain is None or not windows:
-        return {}
-    highest = max(windows, key=lambda window: window.z)
-    deciding = [window.track_id for window in windows if window is highest or calibration.probability(window.z) >= calibration.t_review]
-    return {
-        track_id: calibration.domain.distance(appearance([pictures[track_id, score.pts_seconds] for score in tracks[track_id]]))
-        for track_id in deciding
-    }
 
 
 def _reports(

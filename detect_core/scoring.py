@@ -15,6 +15,7 @@ from .bundle import Bundle
 from .detectors import Precision, is_track_bundle
 from .engine import Engine
 from .faces.track import follow
+from .familiarity import first_crop_bundle
 from .judging import Look, Scored
 from .structs import CropScore, FaceBox
 
@@ -34,7 +35,7 @@ def score_tracks(
     Args:
         look: frames, faces, crops, and the logits of the detectors of single crops.
         engine: the models.
-        bundles: whose scores are wanted; the first one's crops give sharpness and thumbnails.
+        bundles: whose scores are wanted; the crops of the first of single crops give sharpness and thumbnails.
         deadline: monotonic time by which scoring must be done.
         cancel: set it to stop early.
         exact: compute the logits of single crops again in fp32.
@@ -62,13 +63,14 @@ def score_tracks(
         for i, value in values.items():
             logits[i][bundle.name] = value
         seconds[bundle.name] = look.waited.get(bundle.name, 0.0) + time.monotonic() - started
-    first = bundles[0].name if bundles else ""
+    first = first_crop_bundle(bundles)
+    sharpness_of = first.name if first is not None else ""
     scores = [
         CropScore(
             track_id=track_id,
             pts_seconds=box.pts_seconds,
             logits=logits[i],
-            weight=quality_weight(confidence=box.confidence, side_px=box.side_px, sharpness=cuts[first][1]),
+            weight=quality_weight(confidence=box.confidence, side_px=box.side_px, sharpness=cuts[sharpness_of][1]),
             side_px=box.side_px,
             xyxy=(float(box.xyxy[0]), float(box.xyxy[1]), float(box.xyxy[2]), float(box.xyxy[3])),
         )

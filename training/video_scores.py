@@ -58,7 +58,7 @@ class TrackLogits:
     """Detector name -> one per crop, in time order."""
     weights: list[float]
     appearance: list[float] = field(default_factory=list)
-    """As `detect_core.domain.appearance` says of the first detector's crops; empty where it was not measured."""
+    """As `detect_core.domain.appearance` says of the crops of the first detector of single crops; empty where it was not measured."""
     first_look: dict[str, list[float]] = field(default_factory=dict)
     """Logits of a first look at the track, which sees about `FIRST_LOOK` of its crops."""
 
