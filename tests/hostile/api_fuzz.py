@@ -5,6 +5,7 @@ Runs as a program of its own (`python api_fuzz.py EXAMPLES SEED`): Hypothesis dr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve()
+_KEY = "a key of this program"
 
 
 def run_fuzz(*, examples: int, seed: int = 0, timeout_seconds: float = 1800.0) -> dict[str, Any]:
@@ -44,14 +46,15 @@ def fuzz(*, examples: int, seed: int) -> dict[str, Any]:
 
     ledger = Ledger.in_memory()
     put_verdict(ledger, "0")
-    caller = make_caller(ledger, web_secret="a session secret for tests, 32 characters")
+    digest = hashlib.sha256(_KEY.encode()).hexdigest()
+    caller = make_caller(ledger, api_keys=(f"admin:{digest}",), web_secret="a session secret for tests, 32 characters")
     schema = schemathesis.openapi.from_asgi("/openapi.json", caller.app)
     statuses: Counter[str] = Counter()
     failures: list[str] = []
 
     def try_one(case: schemathesis.Case) -> None:
         try:
-            answer = case.call(headers={"Host": "localhost"})  # without keys no other name is answered
+            answer = case.call(headers={"X-API-Key": _KEY})  # it is also checked that no other key and none does as well
         except Exception as err:  # what the application let through
             failures.append(
                 f"{case.method} {case.path}: {type(err).__name__} {err!s:.200} for {case.path_parameters!r:.200} {case.query!r:.200}"

@@ -356,6 +356,20 @@ def test_listening_to_the_world_needs_keys(ledger):
         make_api(ledger, api_host="0.0.0.0")
 
 
+def test_openapi_says_how_a_key_is_sent(api):
+    """Clients that are made from the document would have no place for a key."""
+    document = api.get("/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+    assert {(each["type"], each.get("name"), each.get("in"), each.get("scheme")) for each in schemes.values()} == {
+        ("apiKey", "X-API-Key", "header", None),
+        ("http", None, None, "bearer"),
+    }
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            wanted = [{name: []} for name in schemes] if path.startswith("/v1") else []
+            assert sorted(map(str, operation.get("security", []))) == sorted(map(str, wanted)), path
+
+
 def test_openapi_carries_both_contracts(api):
     text = json.dumps(api.get("/openapi.json").json())
     assert "VerdictBody" in text

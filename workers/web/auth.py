@@ -12,9 +12,11 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -28,6 +30,11 @@ HOUSE_SCOPES: Final = frozenset({"review", "admin"})
 """Scopes that reach across tenants."""
 TENANT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ENTRY = re.compile(r"(?P<scopes>[a-z]+(?:,[a-z]+)*)(?:@(?P<tenant>[A-Za-z0-9_-]{1,64}))?:(?P<digest>[0-9a-f]{64})", re.ASCII)
+_InHeader = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="A key of `veriframe keys make`."))]
+_AsBearer = Annotated[
+    HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False, description="The same key, as a bearer token."))
+]
+"""Both only tell the API's description how to send a key; `given_key` reads it, for every kind of request."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -142,7 +149,7 @@ class Keyring:
     def require(self, scope: str) -> Callable[[Request], ApiKey]:
         """A dependency that lets a request through when its key has the scope and its tenant has not used up its share."""
 
-        def check(request: Request) -> ApiKey:
+        def check(request: Request, _header: _InHeader = None, _bearer: _AsBearer = None) -> ApiKey:
             if self.is_open:
                 _require_this_machine(request)
                 return _ANYBODY
