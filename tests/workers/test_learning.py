@@ -15,6 +15,7 @@ from detect_core.bundle import SHIPPED_ROOT
 from detect_core.calibration import DEFAULT_SET, load_bundle_set
 from detect_core.errors import BundleError
 from detect_core.operating_points import choose, held_out_of
+from detect_core.self_test import golden_path, run_self_test
 from detect_core.structs import Verdict
 from verdict_builders import T_FAKE, made_verdict, put_verdict
 from workers import cli
@@ -337,11 +338,13 @@ def test_a_set_that_was_learned_from_one_named_bare_loads_and_none_is_left_that_
 
     answer = CliRunner().invoke(cli.app, ["learn", "--out", "learned.json"])
     assert answer.exit_code == 0, answer.output
-    assert load_bundle_set(tmp_path / "learned.json").calibration.platt_c != load_bundle_set(DEFAULT_SET).calibration.platt_c
+    learned = load_bundle_set(tmp_path / "learned.json")
+    assert learned.calibration.platt_c != load_bundle_set(DEFAULT_SET).calibration.platt_c
+    assert run_self_test(learned, golden_path(tmp_path / "learned.json")).passed, "a worker with the new set checks itself as before"
 
     with pytest.raises(BundleError):
         _write_set(tmp_path / "broken.json", {**load_bundle_set(DEFAULT_SET).document, "bundles": [{"name": "blend", "path": "nowhere"}]})
-    assert {path.name for path in tmp_path.iterdir()} == {"learned.json", "state"}
+    assert {path.name for path in tmp_path.iterdir()} == {"learned.json", "learned.golden.json", "state"}
 
 
 def test_the_command_judges_a_real_archive_again(tmp_path, monkeypatch):
