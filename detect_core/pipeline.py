@@ -24,6 +24,7 @@ from .errors import BundleMismatchError, DecodeDoubtError, DecodeLimitError, Det
 from .explain import crop_request
 from .faces.detect import SMALLEST_FACE_PX, FaceDetector, boxes_in_full_size
 from .faces.sparse import STRIDE
+from .familiarity import first_crop_bundle
 from .judging import Look, Scored, judge, loudest_crop
 from .options import ScreeningOptions
 from .scoring import score_tracks
@@ -290,7 +291,17 @@ class Screener:
         return 0.0 if self.engine.is_exact else 2 * SCORE_TOLERANCE["bf16"] * max(1.0, self.bundle_set.calibration.steepness)
 
     def _score(self, run: _Run, *, exact: bool = False) -> Scored:
-        return score_tracks(run.look, self.engine, self._scored, deadline=run.deadline, cancel=run.cancel, exact=exact, share=run.share)
+        first = first_crop_bundle(self.bundle_set.bundles)  # not the shadow's: it never decides
+        return score_tracks(
+            run.look,
+            self.engine,
+            self._scored,
+            sharpness_of=first.name if first is not None else "",
+            deadline=run.deadline,
+            cancel=run.cancel,
+            exact=exact,
+            share=run.share,
+        )
 
     def _first_look(self, file: BinaryIO, run: _Run, *, clear: float) -> tuple[Verdict | None, float]:
         """The verdict of a few frames if they are clear, else None, and the CPU seconds of decoding them.

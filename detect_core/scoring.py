@@ -15,7 +15,6 @@ from .bundle import Bundle
 from .detectors import Precision, is_track_bundle
 from .engine import Engine
 from .faces.track import follow
-from .familiarity import first_crop_bundle
 from .judging import Look, Scored
 from .structs import CropScore, FaceBox
 
@@ -25,6 +24,7 @@ def score_tracks(
     engine: Engine,
     bundles: Sequence[Bundle],
     *,
+    sharpness_of: str,
     deadline: float,
     cancel: threading.Event | None,
     exact: bool = False,
@@ -35,7 +35,8 @@ def score_tracks(
     Args:
         look: frames, faces, crops, and the logits of the detectors of single crops.
         engine: the models.
-        bundles: whose scores are wanted; the crops of the first of single crops give sharpness and thumbnails.
+        bundles: whose scores are wanted.
+        sharpness_of: name of the one whose crops say how sharp a face is.
         deadline: monotonic time by which scoring must be done.
         cancel: set it to stop early.
         exact: compute the logits of single crops again in fp32.
@@ -63,8 +64,6 @@ def score_tracks(
         for i, value in values.items():
             logits[i][bundle.name] = value
         seconds[bundle.name] = look.waited.get(bundle.name, 0.0) + time.monotonic() - started
-    first = first_crop_bundle(bundles)
-    sharpness_of = first.name if first is not None else ""
     scores = [
         CropScore(
             track_id=track_id,

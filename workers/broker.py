@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import redis
@@ -149,6 +150,39 @@ def check_access(client: redis.Redis, url: str, *, strict: bool, is_private: boo
         raise BrokerPolicyError("VERIFRAME_BROKER_STRICT refuses this broker: " + "; ".join(problems))
     for problem in problems:
         log.warning("broker_open", problem=problem, note="VERIFRAME_BROKER_STRICT=true refuses to start like this")
+
+
+def allowed_replies(names: Sequence[str], replies: Sequence[Any], *, lane: str) -> list[Any]:
+    """Replies about the lists of an inbox lane, those of priority lists that our user may not read as empty ones.
+
+    A broker's users may be older than what we ask for: the lane itself is read all the same, and the log says what to do.
+
+    Args:
+        names: of the lists.
+        replies: a reply or an error for each.
+        lane: name of the lane's own list.
+
+    Raises:
+        redis.ResponseError: any other error.
+    """
+    out: list[Any] = []
+    for name, reply in zip(names, replies, strict=True):
+        if isinstance(reply, redis.exceptions.NoPermissionError) and name != lane:
+            _say_priorities_unread()
+            out.append([])
+        elif isinstance(reply, Exception):
+            raise reply
+        else:
+            out.append(reply)
+    return out
+
+
+@functools.cache
+def _say_priorities_unread() -> None:
+    log.warning(
+        "priority_lists_unread",
+        note="messages with a priority stay where they are: make the broker's users again (deploy/make_secrets.sh) and restart",
+    )
 
 
 def wait_for(client: redis.Redis, *, seconds: float, pause: float = 0.2) -> None:

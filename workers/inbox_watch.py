@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis
 import structlog
 
-from .broker import translated
+from .broker import allowed_replies, translated
 from .errors import BrokerError
 from .messages import INBOX_LANES, Lane, inbox_lists
 
@@ -47,7 +47,8 @@ class InboxWatch:
         try:
             with translated():
                 filled = self._filled_lists(self._client)
-        except BrokerError:
+        except BrokerError as err:
+            log.warning("inbox_not_seen", code=err.code, message=str(err))
             return Unread()
         lengths: dict[str, int] = {lane: sum(length for of, _name, length in filled if of == lane) for lane in INBOX_LANES}
         try:
@@ -69,11 +70,15 @@ class InboxWatch:
     @staticmethod
     def _filled_lists(client: redis.Redis) -> list[tuple[Lane, str, int]]:
         """Lane, name and length of every list that holds something."""
-        lists = [(lane, name) for lane in INBOX_LANES for name in inbox_lists(lane)]
-        pipe = client.pipeline(transaction=False)
-        for _lane, name in lists:
-            pipe.llen(name)
-        return [(lane, name, int(length)) for (lane, name), length in zip(lists, pipe.execute(), strict=True) if length]
+        filled: list[tuple[Lane, str, int]] = []
+        for lane in INBOX_LANES:
+            names = inbox_lists(lane)
+            pipe = client.pipeline(transaction=False)
+            for name in names:
+                pipe.llen(name)
+            lengths = allowed_replies(names, pipe.execute(raise_on_error=False), lane=lane)
+            filled += [(lane, name, length) for name, length in zip(names, lengths, strict=True) if length]
+        return filled
 
     def _age(self, queue: str, head: bytes, told: float | None) -> float:
         known, since = self._first_seen.get(queue, (None, 0.0))

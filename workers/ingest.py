@@ -18,7 +18,7 @@ from typing import Any, Final
 import redis
 import structlog
 
-from .broker import translated
+from .broker import allowed_replies, translated
 from .errors import BrokerError, BrokerFullError, InvalidMessageError, LedgerUnavailableError
 from .inbox_watch import STREAM
 from .intake import Intake
@@ -152,7 +152,7 @@ class Ingest:
             pipe = self._client.pipeline(transaction=False)
             for name in names:
                 pipe.lrange(name, -self._batch, -1)
-            found: list[list[bytes]] = pipe.execute()
+            found = allowed_replies(names, pipe.execute(raise_on_error=False), lane=lane)
         # oldest first: hints are sent in this order
         return sum(self._drain_list(name, each[::-1], lane=lane, read_at=read_at) for name, each in zip(names, found, strict=True) if each)
 

@@ -45,7 +45,7 @@ EXIT_STUCK: Final = 70
 _UNACKED_INDEX: Final = "unacked_index"
 _POLL_SECONDS: Final = 0.1
 _HAND_BACK_SECONDS: Final = 5.0
-"""A stuck process leaves after this time also when the ledger does not answer."""
+"""For a ledger that is slow: a stuck process leaves after this time whatever it says, a draining one begins as long before its end."""
 
 
 def renew_deliveries(client: redis.Redis, tags: list[str], *, now: float) -> None:
@@ -73,6 +73,8 @@ class WorkerLife:
         self._stopped = threading.Event()
         self._ticked = time.monotonic()
         self._drain_started: float | None = None
+        self._renewing = threading.Lock()
+        self._handing_back = threading.Event()
         self.consumer = ConsumerWatch(screening, client=client, lanes=settings.dispatch_lanes, on_hopeless=signal_self)
 
     def start(self) -> None:
@@ -140,7 +142,10 @@ class WorkerLife:
         if not running:
             return
         ids = [job.claim.ledger_id for job in running]
-        held = self._ledger.renew(self._owner, ledger_ids=ids, lease_seconds=self._settings.lease_seconds)
+        with self._renewing:
+            if self._handing_back.is_set():
+                return
+            held = self._ledger.renew(self._owner, ledger_ids=ids, lease_seconds=self._settings.lease_seconds)
         for job in running:
             if held.get(job.claim.ledger_id) != job.claim.fence and job in self._in_flight.snapshot():
                 job.stop("lease_lost")
@@ -179,7 +184,7 @@ class WorkerLife:
         self._wait_idle(until=started + self._settings.drain_seconds)
         for job in self._in_flight.snapshot():
             job.stop("drain")
-        self._wait_idle(until=started + self._settings.exit_seconds - 1.0)
+        self._wait_idle(until=started + self._settings.exit_seconds - min(_HAND_BACK_SECONDS, self._settings.exit_seconds / 4))
         left = self._in_flight.snapshot()
         if left:
             log.warning("exit_forced", left=len(left))
@@ -190,10 +195,16 @@ class WorkerLife:
             time.sleep(_POLL_SECONDS)
 
     def _hand_back(self, jobs: list[Running], *, why: str) -> None:
+        self._handing_back.set()
+        # a renewal takes the same rows in its own order: each would wait for the other until the database says so, and that is too late
+        waited_out = self._renewing.acquire(timeout=_HAND_BACK_SECONDS / 2)
         try:
             self._ledger.release_all([job.claim for job in jobs], why=why)
         except WorkerError as err:
             log.warning("hand_back_failed", code=err.code, left=len(jobs), note="their leases run out")
+        finally:
+            if waited_out:
+                self._renewing.release()
 
 
 def _leave_after(seconds: float, *, status: int) -> None:

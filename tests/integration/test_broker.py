@@ -20,7 +20,7 @@ from celery import Celery
 
 from tests.chaos.world import raw_message
 from tests.integration.servers import RedisServer, missing
-from workers import embedded, ingest
+from workers import broker, embedded, ingest
 from workers import janitor as janitor_module
 from workers.broker import RedisDispatcher, connect, dispatch_queue, require_no_eviction, wait_for
 from workers.embedded import EmbeddedBroker
@@ -34,6 +34,7 @@ from workers.errors import (
 )
 from workers.forget import forget_video
 from workers.gauges import QueueGauges
+from workers.inbox_watch import InboxWatch
 from workers.ingest import GROUP, STREAM, Ingest
 from workers.intake import Intake
 from workers.janitor import Janitor
@@ -59,6 +60,31 @@ def ledger(tmp_path):
     opened = Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     yield opened
     opened.close()
+
+
+def test_users_made_before_priorities_were_read_go_on_taking_in_everything_else(redis_server, ledger):
+    """Broker users outlive an upgrade: what they may not read stays where it is, and holds up nothing."""
+    admin = connect(redis_server.url)
+    old = ["-@all", "+ping", "+hello", "+select", "~veriframe.*", "~urgent", "~default", "~bulk", "~video-events"]
+    old += [f"+{name}" for name in ("set", "get", "del", "pexpire", "lrange", "lrem", "llen", "lindex", "lpush", "xlen", "xrange")]
+    old += [f"+{name}" for name in ("xgroup|create", "xautoclaim", "xreadgroup", "xack", "xdel")]
+    admin.execute_command("ACL", "SETUSER", "old", "on", ">secret", *old)
+    admin.lpush("default", raw_message("plain"))
+    admin.lpush("default\x06\x163", raw_message("with_a_priority"))
+    event = {"specversion": "1.0", "type": "t", "source": "/u", "id": "1", "subject": "by_stream", "data": {}}
+    admin.xadd(STREAM, {"event": json.dumps(event)})
+    broker._say_priorities_unread.cache_clear()
+    reader = Reader(redis_server, ledger, "r1")
+    reader.ingest._client = connect(redis_server.url.replace("redis://", "redis://old:secret@"))
+
+    with structlog.testing.capture_logs() as logged:
+        unread = InboxWatch(reader.ingest._client).look()
+        assert (unread.lengths["default"], unread.lengths["stream"]) == (1, 1)
+        reader.ingest.step()
+    assert {ledger.latest_job(video).state for video in ("plain", "by_stream")} == {"QUEUED"}
+    assert admin.llen("default\x06\x163") == 1
+    assert [line["event"] for line in logged] == ["priority_lists_unread"]
+    admin.close()
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl", "allkeys-random"])

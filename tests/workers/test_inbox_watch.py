@@ -26,7 +26,7 @@ class FakePipeline:
     def llen(self, name):
         self._lengths.append(self._broker.llen(name))
 
-    def execute(self):
+    def execute(self, **_options):
         return self._lengths
 
 

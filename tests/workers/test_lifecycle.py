@@ -114,6 +114,31 @@ def test_a_stuck_thread_makes_the_process_leave_and_spares_the_neighbours(ledger
     assert ledger.job(stuck.claim.ledger_id).state == "LEASED"
 
 
+def test_a_worker_that_hands_back_renews_no_more(ledger, monkeypatch):
+    """Renewal and hand-back take the same rows in other orders: the database would end one of them, a second later."""
+    life, in_flight = make_life(ledger)
+    jobs = [run_one(ledger, in_flight, f"v{i}") for i in range(3)]
+    real, busy, go_on, order = ledger.renew, threading.Event(), threading.Event(), []
+
+    def slow(*args, **options):
+        busy.set()
+        go_on.wait(5)
+        order.append("renewed")
+        return real(*args, **options)
+
+    monkeypatch.setattr(ledger, "renew", slow)
+    renewal = threading.Thread(target=life._renew, args=(in_flight.snapshot(),))
+    renewal.start()
+    assert busy.wait(5)
+    threading.Timer(0.3, go_on.set).start()
+    life._hand_back(in_flight.snapshot(), why="drain")
+    order.append("handed back")
+    renewal.join()
+    life._renew(in_flight.snapshot())
+    assert order == ["renewed", "handed back"]
+    assert {(ledger.job(job.claim.ledger_id).state, ledger.job(job.claim.ledger_id).attempts) for job in jobs} == {("QUEUED", 0)}
+
+
 def test_too_much_memory_ends_in_a_drain(ledger, monkeypatch):
     life, _in_flight = make_life(ledger, memory_limit_bytes=1)
     told = threading.Event()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Update, bindparam, case, select, update
+from sqlalchemy import Connection, Engine, Update, bindparam, case, select, tuple_, update
 
 from ..errors import LeaseLostError
 from ..messages import answer_to_job
@@ -68,7 +67,19 @@ _RETRY: Final = _held().values(
     error_message=bindparam("text"),
     **_FREE,
 )
-_RELEASE: Final = _held().values(state=QUEUED, due_at=db_now(), attempts=case((jobs.c.attempts > 0, jobs.c.attempts - 1), else_=0), **_FREE)
+_UNHARMED: Final[dict[str, Any]] = {
+    "state": QUEUED,
+    "due_at": db_now(),
+    "attempts": case((jobs.c.attempts > 0, jobs.c.attempts - 1), else_=0),
+    **_FREE,
+}
+_RELEASE: Final = _held().values(**_UNHARMED)
+_RELEASE_ALL: Final = (
+    update(jobs)
+    .where(tuple_(jobs.c.ledger_id, jobs.c.owner, jobs.c.fence).in_(bindparam("held", expanding=True)), is_leased)
+    .values(**_UNHARMED)
+    .returning(jobs.c.ledger_id)
+)
 
 
 def deliver_to(connection: Connection, *, ledger_id: str, kind: str, urls: list[str], body_text: str, mark: str = "") -> None:
@@ -212,12 +223,12 @@ class Leases:
             record_events(connection, [_event(claim, "released", detail=why)])
 
     def release_all(self, claims: Sequence[Claim], *, why: str) -> None:
-        """Hand jobs back as `release` does, in one transaction: a slow ledger is waited for once; lost leases are left out."""
+        """Hand jobs back as `release` does, in one statement: a slow ledger is waited for once; lost leases are left out."""
+        held = {(claim.ledger_id, claim.owner, claim.fence): claim for claim in claims}
         with writing(self._engine) as connection:
-            for claim in claims:
-                with contextlib.suppress(LeaseLostError):
-                    _touch(connection, _RELEASE, claim, {})
-                    record_events(connection, [_event(claim, "released", detail=why)])
+            rows = connection.execute(_RELEASE_ALL, {"held": list(held)}).all()
+            given = {row.ledger_id for row in rows}
+            record_events(connection, [_event(claim, "released", detail=why) for claim in held.values() if claim.ledger_id in given])
 
     @staticmethod
     def _finish(
