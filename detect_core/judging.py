@@ -81,6 +81,7 @@ def judge(
     shadow: BundleSet | None,
     options: ScreeningOptions,
     num_requested: int,
+    num_planned: int,
     sampling_policy: str,
     device: str,
     warnings: Sequence[str],
@@ -99,6 +100,7 @@ def judge(
         shadow: whose opinion is noted beside it.
         options: how it was looked at.
         num_requested: frames that were asked for.
+        num_planned: frames that the video has for them: pictures that are gone at once, or that no decoder gives, are no looks.
         sampling_policy: name of the rule that chose them.
         device: torch device that computed the scores.
         warnings: what was noticed on the way.
@@ -112,7 +114,7 @@ def judge(
     tracks = {track_id: of_track(scores, track_id) for track_id in sorted({score.track_id for score in scores})}
     judged = windows_of(scores, calibration.fusion.fuse)
     windows: dict[int, TrackWindow | None] = {**dict.fromkeys(tracks), **{window.track_id: window for window in judged}}
-    num_wanted = min(num_requested, info.num_packets)
+    num_wanted = min(num_requested, num_planned)
     if len(look.frames) < 0.8 * num_wanted and "PARTIAL_DECODE" not in warnings:
         warnings = [*warnings, "PARTIAL_DECODE"]
     # of a file that is cut off all there is may have been seen: players show no more

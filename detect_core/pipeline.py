@@ -271,13 +271,13 @@ class Screener:
         with _session(file, more, run) as session:
             info = self._look_at(session, run, num_frames=more.num_frames)
             looks = [replace(run, look=run.look.part(k, num_looks)) for k in range(num_looks)]
-            sampling = f"{SAMPLING_POLICY}+{num_looks}_looks/2"
-            verdicts = [self._verdict(session, info, look, sampling=sampling) for look in looks]
+            said = {"sampling": f"{SAMPLING_POLICY}+{num_looks}_looks/2", "num_planned": session.num_planned // num_looks}
+            verdicts = [self._verdict(session, info, look, **said) for look in looks]
             order = sorted((v.p_fake, i) for i, v in enumerate(verdicts) if v.p_fake is not None)
             if len(order) < num_looks:
                 return undecided
             middle = order[len(order) // 2][1]
-            return self._verdict(session, info, looks[middle], sampling=sampling, looks=[p for p, _ in order])
+            return self._verdict(session, info, looks[middle], looks=[p for p, _ in order], **said)
 
     @property
     def _clear(self) -> float | None:
@@ -386,6 +386,7 @@ class Screener:
         scored: Scored,
         *,
         num_requested: int | None = None,
+        num_planned: int | None = None,
         sampling: str = SAMPLING_POLICY,
         again: Mapping[int, Sequence[float]] = MappingProxyType({}),
         looks: Sequence[float] = (),
@@ -399,6 +400,7 @@ class Screener:
                 shadow=self.shadow,
                 options=self.options,
                 num_requested=num_requested or self.options.num_frames,
+                num_planned=session.num_planned if num_planned is None else num_planned,
                 sampling_policy=sampling,
                 device=self.device,
                 warnings=sorted(session.warnings | run.look.warnings),

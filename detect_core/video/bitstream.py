@@ -2,8 +2,8 @@
 
 Containers say where decoding can start and keep the headers (parameter sets) of a stream. Both may lie: a decoder that starts
 at a picture which needs others, or that never saw a header because its packet was skipped, gives other pictures than a
-player, often without an error. So key pictures are those that both container and picture name, and a stream whose headers
-change on the way, or whose pictures cannot be read here, is decoded from its first packet to the last wanted one.
+player, often without an error. So key pictures are those that both container and picture name, and from where headers
+change on the way, or pictures cannot be read here, a stream is decoded whole.
 
 Sources: ITU-T H.262 6.2, ISO/IEC 14496-2 6.2, ITU-T H.263 5.1, RFC 6386 9.1, the Theora specification 7.1, the AV1 specification
 5.3; for FLV1, VP6 and MS-MPEG4 what their public decoders read.
@@ -26,6 +26,8 @@ _MPEG: Final = {"mpeg1video": (b"\x00", b"\xb3"), "mpeg2video": (b"\x00", b"\xb3
 """Last byte of the start code of a picture, and of those of headers."""
 _START: Final = b"\x00\x00\x01"
 _SEQUENCE_HEADER_OBU: Final = 1
+_LONGEST_LEB128: Final = 8
+"""Bytes of a size in AV1 (4.10.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class PacketSaid:
     """Decoding can start here: container and picture agree."""
     is_reference: bool
     temporal_layer: int
+    is_shown: bool = True
+    """Whether its picture ever comes out of a decoder."""
 
 
 class Bitstream:
@@ -47,29 +51,38 @@ class Bitstream:
         self._length_bytes = nal_length_bytes(codec, self._extradata)
         self._given = self._sets_of_header()
         self._first: dict[object, bytes] | None = None
-        self.is_sequential = codec not in _NAL_CODECS | _BELIEVED and is_intra(codec, b"\x00\x00\x01" + bytes(20)) is None
-        """Decoding must start at the first packet and leave none out."""
+        self._number = -1
+        is_unreadable = codec not in _NAL_CODECS | _BELIEVED and is_intra(codec, b"\x00\x00\x01" + bytes(20)) is None
+        self.whole_from: int | None = 0 if is_unreadable else None
+        """Number of the first packet that is not what those before it promised: from the key before it on, none may be left out."""
 
     def read(self, packet: Packet[VideoStream]) -> PacketSaid:
         """Read the next packet."""
+        self._number += 1
         if packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != self._extradata:
-            self.is_sequential = True
+            self._distrust()
         is_key = bool(packet.is_keyframe)
         if self._codec in _NAL_CODECS:
             kind = picture_kind(self._codec, memoryview(packet), length_bytes=self._length_bytes)
             # an H.264 "key" packet that is no IDR may be a gradual refresh: decoding from there is not exact
             is_key = is_key and kind.is_start
-            self.is_sequential = self.is_sequential or not kind.is_whole
+            if not kind.is_whole:
+                self._distrust()
             self._compare({_number(self._codec, unit): unit for unit in kind.parameter_sets}, is_key=is_key)
             return PacketSaid(is_key, kind.is_reference, kind.temporal_layer)
-        if not self.is_sequential and (is_key or self._codec in _MPEG or self._codec == "av1"):
+        if self.whole_from is None and (is_key or self._codec in _MPEG or self._codec == "av1"):
             data = bytes(packet)
             is_key = is_key and (self._codec in _BELIEVED or is_intra(self._codec, data) is True)
             headers = _headers(self._codec, data)
             self._compare(headers, is_key=is_key)
             if is_key and not headers and self._codec in ("mpeg1video", "mpeg2video"):
-                self.is_sequential = True  # only a sequence header takes back the matrices of an earlier picture
-        return PacketSaid(is_key, is_reference=True, temporal_layer=0)
+                self._distrust()  # only a sequence header takes back the matrices of an earlier picture
+        # VP8 keeps pictures that only others refer to in packets of their own, with a time of their own
+        is_shown = self._codec != "vp8" or bool(memoryview(packet)[0] >> 4 & 1)
+        return PacketSaid(is_key, is_reference=True, temporal_layer=0, is_shown=is_shown)
+
+    def _distrust(self) -> None:
+        self.whole_from = self._number if self.whole_from is None else self.whole_from
 
     def _sets_of_header(self) -> dict[object, bytes]:
         if self._codec in _NAL_CODECS:
@@ -84,7 +97,7 @@ class Bitstream:
         elif (is_key and any(sets.get(number) != unit for number, unit in self._first.items())) or any(
             self._given.get(number) != unit for number, unit in sets.items()
         ):
-            self.is_sequential = True
+            self._distrust()
 
 
 def is_intra(codec: str, data: bytes) -> bool | None:
@@ -165,6 +178,8 @@ def _sequence_obus(data: bytes) -> dict[object, bytes]:
         at += 1 + has_extension
         size, shift = (0, 0) if has_size else (len(data) - at, 0)
         while has_size and at < len(data):
+            if shift == 7 * _LONGEST_LEB128:
+                return found  # no decoder reads on
             size |= (data[at] & 0x7F) << shift
             shift, at = shift + 7, at + 1
             if not data[at - 1] & 0x80:

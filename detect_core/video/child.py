@@ -30,7 +30,7 @@ from .index import index_packets, refuse_still
 from .probe import open_container
 from .quantiser import key_quantiser, picture_quantiser, stream_steps
 from .sandbox import SandboxState
-from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted
+from .stream import EXACT_IN_THREADS, DecodeTally, decode_wanted, leaves_a_stretch_unseen
 from .upright import UPRIGHT, Orientation, is_beyond_belief, orientation_of, pixel_aspect, with_square_pixels
 
 _MOST_CUT_SECONDS: Final = 1.0
@@ -137,7 +137,8 @@ class DecodeChild:
                 f"the picture is {first.width}x{first.height}, the short side must be at least {limits.short_side_px}; upload the original size"
             )
         width, height = picture.upright_size(self._as_shown(first), orientation=self._orientation)
-        notes = [*warnings, *index.warnings]
+        is_unseen = not within and leaves_a_stretch_unseen(index, num_frames=int(message["num_frames"]))
+        notes = [*warnings, *index.warnings, *(["UNSEEN_STRETCH"] * is_unseen)]
         if int(first.color_trc or 0) in picture.HDR_TRANSFERS:
             notes.append("HDR")
         if index.frame_rate and (num_stated - index.num_packets) / index.frame_rate > _MOST_CUT_SECONDS:

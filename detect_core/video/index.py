@@ -32,6 +32,7 @@ _MAX_APART: Final = 16
 _SLOW_RATE: Final = 60.0
 """Pictures without a time are taken to be shown for at least this part of a second, however fast those are that have one."""
 _USUAL_RATE: Final = 25.0
+_BESIDE: Final = "matroska_block_additional"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,8 @@ class PacketIndex:
     """Times that several pictures have, of which the last to come out of the decoder is meant."""
     longest_unseen_seconds: float = 0.0
     """What the longest row of pictures without a usable time may fill."""
-    is_sequential: bool = False
-    """Only decoding from the first packet on, none left out, gives the pictures of a player; see `bitstream.py`."""
+    whole_from: int | None = None
+    """From the key before this packet on, only decoding all gives the pictures of a player; see `bitstream.py`."""
     key_packet: Packet[VideoStream] | None = field(default=None, repr=False, compare=False)
     """One key picture, to be asked for its quantiser."""
     held: tuple[Packet[VideoStream], ...] = field(default=(), repr=False, compare=False)
@@ -74,7 +75,7 @@ class _Seen:
     is_reference: bool
     layer: int
     is_trimmed: bool
-    """An edit list leaves its picture out: it is decoded for others at most, and never comes out."""
+    """An edit list, or the codec, leaves its picture out: it is decoded for others at most, and never comes out."""
 
 
 def index_packets(container: InputContainer, stream: VideoStream, *, limits: DecodeLimits) -> PacketIndex:
@@ -87,7 +88,7 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     """
     bitstream = Bitstream(stream, codec=codec_name(stream))
     seen: list[_Seen] = []
-    num_bytes = num_corrupt = 0
+    num_bytes = num_corrupt = num_with_alpha = 0
     key_picture = KeyPicture()
     held: list[Packet[VideoStream]] = []
     max_ticks = limits.duration_seconds / _time_base(stream)
@@ -96,13 +97,16 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
         if _is_encrypted(packet):
             raise EncryptedMediaError("the video packets are encrypted; upload the file without copy protection")
         said = bitstream.read(packet)
-        seen.append(_Seen(packet.pts, packet.size, said.is_key, said.is_reference, said.temporal_layer, packet.is_discard))
+        seen.append(
+            _Seen(packet.pts, packet.size, said.is_key, said.is_reference, said.temporal_layer, packet.is_discard or not said.is_shown)
+        )
         num_bytes += packet.size
         if num_bytes <= _HELD_BYTES:
             held.append(packet)
         if said.is_key:
             key_picture.add(packet)
         num_corrupt += bool(packet.is_corrupt)
+        num_with_alpha += _has_alpha(packet)
         first = packet.pts if first is None else first
         too_long = first is not None and packet.pts is not None and abs(packet.pts - first) > max_ticks
         if too_long or len(seen) > limits.num_packets:
@@ -114,8 +118,8 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
     return _summarise(
         stream,
         seen,
-        is_damaged=num_corrupt > 0,
-        is_sequential=bitstream.is_sequential,
+        noticed=[*(["DECODE_ERRORS"] if num_corrupt else []), *(["ALPHA_IGNORED"] if num_with_alpha else [])],
+        whole_from=bitstream.whole_from,
         key_packet=key_picture.packet,
         held=tuple(held) if len(held) == len(seen) else (),
     )
@@ -136,6 +140,14 @@ def _is_encrypted(packet: Packet[VideoStream]) -> bool:
     return bool(packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"))
 
 
+def _has_alpha(packet: Packet[VideoStream]) -> bool:
+    """Whether a second picture of transparency lies beside this one (Matroska's BlockAdditional with the number 1).
+
+    What the track says of it counts for nothing: browsers announce it in every recording, and a file that has it need not.
+    """
+    return packet.has_sidedata(_BESIDE) and int.from_bytes(bytes(packet.get_sidedata(_BESIDE))[:8], "big") == 1
+
+
 def _time_base(stream: VideoStream) -> float:
     return float(stream.time_base or 0) or 1.0
 
@@ -144,8 +156,8 @@ def _summarise(
     stream: VideoStream,
     seen: Sequence[_Seen],
     *,
-    is_damaged: bool,
-    is_sequential: bool,
+    noticed: Sequence[str],
+    whole_from: int | None,
     key_packet: Packet[VideoStream] | None,
     held: tuple[Packet[VideoStream], ...],
 ) -> PacketIndex:
@@ -157,10 +169,11 @@ def _summarise(
     num_choosable = sum(fact.is_choosable for fact in facts)
     num_doubles = sum(each.pts in shared for each in shown) - len(shared)
     times = sorted({each.pts for each in shown if each.pts is not None})
-    gaps = np.diff(np.asarray(times, np.float64)) * time_base
     is_timed = (
         num_choosable >= (1 - _MAX_UNTIMED_SHARE) * (len(shown) - num_doubles) and num_choosable >= num_doubles and _runs_forward(facts)
     )
+    parts = [times] if is_timed else _parts(shown)
+    gaps = np.asarray([after - before for part in parts for before, after in pairwise(part)], np.float64) * time_base
     if is_timed:
         median_gap = float(np.median(gaps)) if len(gaps) else 0.0
         span = (times[-1] - times[0]) * time_base + median_gap
@@ -177,8 +190,6 @@ def _summarise(
     is_short = claimed <= 0 or span < 0.98 * claimed - median_gap
     if stream.frames and len(seen) < 0.98 * stream.frames - 1 and is_short:
         warnings.append("PARTIAL_DECODE")
-    if is_damaged:
-        warnings.append("DECODE_ERRORS")
     is_moving = len(shown) > 1 and span > 0
     return PacketIndex(
         packets=facts if is_timed else (),
@@ -188,13 +199,13 @@ def _summarise(
         bit_rate=8.0 * sum(each.num_bytes for each in shown) / span if is_moving else None,
         num_keyframes=sum(each.is_key for each in seen),
         first_pts=times[0] if times else 0,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *noticed),
         times=tuple(times) if is_timed else (),
         shared=shared,
         longest_unseen_seconds=_longest_unseen(seen, facts, shared, gap_seconds=span / max(num_choosable, 1), time_base=time_base)
         if is_timed
         else 0.0,
-        is_sequential=is_sequential,
+        whole_from=whole_from,
         key_packet=key_packet,
         held=held,
     )
@@ -263,6 +274,23 @@ def _runs_forward(facts: Sequence[PacketFact]) -> bool:
         elif fact.is_choosable:
             latest[-1] = max(latest[-1], fact.pts)
     return all(before < after for before, after in pairwise(latest))
+
+
+def _parts(shown: Sequence[_Seen]) -> list[list[int]]:
+    """The distinct times of groups of pictures, ascending; those of a group that is shown after the one before stand in one list with it."""
+    groups: list[set[int]] = [set()]
+    for each in shown:
+        if each.is_key:
+            groups.append(set())
+        if each.pts is not None:
+            groups[-1].add(each.pts)
+    parts: list[list[int]] = []
+    for group in filter(None, groups):
+        if parts and min(group) > parts[-1][-1]:
+            parts[-1] += sorted(group)
+        else:
+            parts.append(sorted(group))
+    return parts
 
 
 def refuse_still(container_name: str, index: PacketIndex) -> None:

@@ -17,11 +17,12 @@ _MOST_ELEMENTS: Final = 100_000
 
 
 def hides_pixels(file: BinaryIO, *, size: int) -> bool:
-    """Whether players show clearly less of some track's picture than is stored."""
-    hidden = False
+    """Whether players show clearly less of some track's picture than is stored, or may: a demuxer finds tracks that are not found here."""
+    hidden, has_tracks = False, False
     stored: dict[int, int] = {}
     cut: dict[int, int] = {}
     for ident, value in _elements(file, size=size):
+        has_tracks |= ident == _TRACKS
         if ident == _TRACK:
             stored, cut = {}, {}
         elif ident in _CROPS:
@@ -32,7 +33,7 @@ def hides_pixels(file: BinaryIO, *, size: int) -> bool:
         for side, length in stored.items():
             shown *= max(0, length - sum(pixels for name, pixels in cut.items() if _CROPS[name] == side)) / max(length, 1)
         hidden |= len(stored) == 2 and shown < 1 - MOST_HIDDEN
-    return hidden
+    return hidden or not has_tracks
 
 
 def _elements(file: BinaryIO, *, size: int) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,8 @@ MAX_EDITS: Final = 64
 MOST_HIDDEN: Final = 0.1
 """Share of the stored picture that a file may tell players to cut off: cameras trim their borders by a few hundredths."""
 _MAX_DEPTH: Final = 16
-_MAX_STSD_BYTES: Final = 64 * 1024
+_MAX_STSD_BYTES: Final = 1024**2
+"""A colour profile may lie in it. What stands behind this much is not seen, and taken for the worst."""
 _VIDEO_ENTRY_BYTES: Final = 86
 """Of a video sample entry before the boxes in it."""
 _CONTAINERS: Final = {
@@ -65,7 +66,7 @@ def _walk(file: BinaryIO, *, start: int, end: int, depth: int, found: BoxSurvey)
             file.seek(first)
             entries = list(_sample_entries(file.read(min(stop - first, _MAX_STSD_BYTES))))
             found.has_encrypted_video |= any(entry[4:8] == b"encv" for entry in entries)
-            found.hides_pixels |= any(_shown_share(entry) < 1 - MOST_HIDDEN for entry in entries)
+            found.hides_pixels |= stop - first > _MAX_STSD_BYTES or any(_shown_share(entry) < 1 - MOST_HIDDEN for entry in entries)
         elif kind == b"elst":
             file.seek(first + 4)
             found.num_edits += int.from_bytes(file.read(4), "big")

@@ -37,36 +37,53 @@ class Run:
     """Presentation times of the frames that this run is decoded for."""
 
 
-def plan_runs(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> tuple[Run, ...]:
+def plan_runs(
+    packets: Sequence[PacketFact], *, wanted: Collection[int], whole_from: int | None = None, is_generous: bool = False
+) -> tuple[Run, ...]:
     """Plan the decoding of `wanted`.
 
     Args:
         packets: every packet of the stream, in decode order.
         wanted: packet numbers whose frames are wanted.
+        whole_from: from the key before this packet on, nothing is left out, as a player decodes; 0: from the first packet on.
+        is_generous: leave nothing out of a group, and begin each run a group earlier than it should need.
 
     Returns:
         Runs in decode order. A packet outside all runs is not decoded.
     """
-    spans: list[tuple[int, int, set[int]]] = []
+    spans: list[_Span] = []
     for number in sorted(wanted):
+        is_whole = whole_from is not None and number >= whole_from
         start = _start(packets, number)
-        if spans and start <= spans[-1][1]:
-            previous_start, previous_end, targets = spans[-1]
-            spans[-1] = (previous_start, max(previous_end, number), targets | {number})
-        else:
-            spans.append((start, number, {number}))
+        if is_generous and start > 0:
+            start = _key_before(packets, start)
+        if whole_from is not None and is_whole:
+            start = min(start, _key_before(packets, whole_from))
+        span = _Span(start, number, {number}, is_whole or is_generous)
+        while spans and span.start <= spans[-1].end:
+            before = spans.pop()
+            span = _Span(
+                min(span.start, before.start), max(span.end, before.end), span.targets | before.targets, span.is_whole or before.is_whole
+            )
+        spans.append(span)
     return tuple(
         Run(
-            numbers=tuple(n for n in range(start, end + 1) if n in targets or not packets[n].is_discardable),
-            wanted_pts=frozenset(packets[n].pts for n in targets),
+            numbers=tuple(
+                n for n in range(span.start, span.end + 1) if span.is_whole or n in span.targets or not packets[n].is_discardable
+            ),
+            wanted_pts=frozenset(packets[n].pts for n in span.targets),
         )
-        for start, end, targets in spans
+        for span in spans
     )
 
 
-def whole_run(packets: Sequence[PacketFact], *, wanted: Collection[int]) -> Run:
-    """Decode `wanted` from the first packet on and leave none out, as a player does."""
-    return Run(numbers=tuple(range(max(wanted) + 1)), wanted_pts=frozenset(packets[n].pts for n in wanted))
+@dataclass(frozen=True, slots=True)
+class _Span:
+    start: int
+    end: int
+    targets: set[int]
+    is_whole: bool
+    """Nothing may be left out."""
 
 
 def cheap_neighbours(packets: Sequence[PacketFact], *, wanted: Sequence[int], tolerance: float, costs: Sequence[int]) -> list[int]:
@@ -112,6 +129,11 @@ def costs_from_key(packets: Sequence[PacketFact]) -> list[int]:
 def costs_beside_others(packets: Sequence[PacketFact]) -> list[int]:
     """Per packet, 1 if it is decoded for its own sake only, 0 if others of its group need it anyway."""
     return [int(packet.is_discardable) for packet in packets]
+
+
+def _key_before(packets: Sequence[PacketFact], number: int) -> int:
+    """The last key packet before `number`; 0 when there is none."""
+    return next((n for n in range(number - 1, -1, -1) if packets[n].is_key), 0)
 
 
 def _start(packets: Sequence[PacketFact], number: int) -> int:

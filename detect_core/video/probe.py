@@ -113,15 +113,14 @@ def _choose_stream(container: InputContainer, *, limits: DecodeLimits) -> tuple[
         )
     if "enc_key_id" in stream.metadata:  # Matroska's ContentEncryption
         raise EncryptedMediaError("the video track is encrypted; upload the file without copy protection")
-    return stream, _unseen(container, stream, num_pictures=len(pictures))
+    return stream, _unseen(container, num_pictures=len(pictures))
 
 
-def _unseen(container: InputContainer, stream: VideoStream, *, num_pictures: int) -> tuple[str, ...]:
+def _unseen(container: InputContainer, *, num_pictures: int) -> tuple[str, ...]:
     """Say what the file shows beside the stream that is screened: a fake may hide there."""
     seen_not = [
         ("MULTIPLE_VIDEO_STREAMS", num_pictures > 1),
         ("ATTACHED_PICTURE", len(container.streams.video) > num_pictures),
-        ("ALPHA_IGNORED", stream.metadata.get("alpha_mode", "0") != "0"),  # Matroska's AlphaMode: a second picture beside each
     ]
     return tuple(warning for warning, is_there in seen_not if is_there)
 

@@ -18,7 +18,7 @@ from ..options import DecodeLimits
 from .foreign_file import ForeignFile
 from .hardware import as_in_software
 from .index import PacketIndex
-from .plan import Run, cheap_neighbours, costs_beside_others, costs_from_key, plan_runs, whole_run
+from .plan import Run, cheap_neighbours, costs_beside_others, costs_from_key, plan_runs
 from .probe import open_container
 from .quantiser import EXPORT
 from .sample import first_look_of, is_sparse, long_shown, sample_indices, tolerance_seconds, without_gaps
@@ -46,6 +46,8 @@ _EVERYTHING: Final[Stretch] = (0.0, float("inf"))
 EXACT_IN_THREADS: Final = {"vp9"}
 """Codecs whose decoder, in several threads, gives the same pictures or says that it met damage, as far as mutated files show. Those of HEVC
 and VP8 often do not say so, that of H.264 for one damaged file in about a hundred."""
+_SOON_DECODED: Final = 3000
+"""Packets that may be decoded once more where a picture is missing: two minutes of most videos."""
 
 
 def wanted_packets(index: PacketIndex, *, num_frames: int, within: Stretch = _EVERYTHING, time_base: float) -> list[int]:
@@ -112,8 +114,6 @@ def decode_wanted(
         container.close()
         container, stream, _warnings = open_container(file, limits=limits)
     within = within_seconds or _EVERYTHING
-    if within == _EVERYTHING and _leaves_a_stretch_unseen(index, num_frames=num_frames):
-        tally.warnings.add("UNSEEN_STRETCH")
     try:
         _set_up(stream, limits=limits, hwaccel=hwaccel, threads=threads)
         time_base = float(stream.time_base or 0) or 1.0
@@ -128,15 +128,14 @@ def decode_wanted(
         tally.num_planned = len(chosen)
         if not chosen:
             return
-        whole = (whole_run(index.packets, wanted=chosen),)
-        runs = whole if index.is_sequential else plan_runs(index.packets, wanted=chosen)
-        last_seconds = -1.0
+        runs = plan_runs(index.packets, wanted=chosen, whole_from=index.whole_from)
+        last_seconds, num_given = -1.0, 0
         try:
             planned = _planned(
-                _packets(container, stream, index), stream, index, runs=runs, limits=limits, tally=tally, is_last_try=runs == whole
+                _packets(container, stream, index), stream, index, runs=runs, limits=limits, tally=tally, is_last_try=index.whole_from == 0
             )
             for seconds, frame in _forward(planned, tally=tally):
-                last_seconds = seconds
+                last_seconds, num_given = seconds, num_given + 1
                 yield seconds, frame
         except _PictureMissingError as missing:
             if hwaccel is not None:
@@ -144,8 +143,13 @@ def decode_wanted(
             container.close()
             container, stream, _warnings = open_container(file, limits=limits)
             _set_up(stream, limits=limits, hwaccel=None, threads=1)
-            planned = _planned(_packets(container, stream, index), stream, index, runs=whole, limits=limits, tally=tally, is_last_try=True)
-            yield from _forward((found for found in planned if found[0] > last_seconds), tally=tally)
+            # those before the missing one came; a long video is not decoded from its beginning for one picture
+            left = [n for n in chosen if (index.packets[n].pts - index.first_pts) * time_base > last_seconds]
+            tally.num_planned = num_given + len(left)
+            whole_from = 0 if max(left) < _SOON_DECODED else index.whole_from
+            runs = plan_runs(index.packets, wanted=left, whole_from=whole_from, is_generous=True)
+            planned = _planned(_packets(container, stream, index), stream, index, runs=runs, limits=limits, tally=tally, is_last_try=True)
+            yield from _forward(planned, tally=tally)
     except av.error.DecoderNotFoundError as err:
         raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
     finally:
@@ -156,7 +160,7 @@ class _PictureMissingError(Exception):
     """Raised when a planned picture did not come: what was left out may have been needed, whatever the packets said."""
 
 
-def _leaves_a_stretch_unseen(index: PacketIndex, *, num_frames: int) -> bool:
+def leaves_a_stretch_unseen(index: PacketIndex, *, num_frames: int) -> bool:
     """Whether more time than a look stands for cannot be looked at, or looks that are spread by number are not spread over time."""
     if not index.packets:
         return "VFR" in index.warnings
@@ -209,6 +213,7 @@ def _planned(
                 stream.codec_context.flush_buffers()
             current = run
             due.missing = set(runs[run].wanted_pts)
+            due.begins_with_nothing = runs[run].numbers[0] == 0
         tally.num_packets_decoded += 1
         yield from due.among(_decode(stream, packet, tally), limits=limits, tally=tally)
         if due.is_done and run == len(runs) - 1:
@@ -227,6 +232,8 @@ class _Due:
     missing: set[int]
     time_base: float
     is_strict: bool
+    begins_with_nothing: bool = False
+    """The run began at the first packet and no picture has come yet: what it stands for before the first that comes, nobody can see."""
     waiting: av.VideoFrame | None = None
     """The planned picture of a shared time that came last."""
 
@@ -234,6 +241,8 @@ class _Due:
         """The planned ones, each with its time."""
         for frame in frames:
             _check(frame, limits=limits, tally=tally)
+            if self.begins_with_nothing:
+                self._forget({pts for pts in self.missing if frame.pts is not None and pts < frame.pts}, tally)
             if self.waiting is not None and frame.pts != self.waiting.pts:
                 yield self._timed(self.waiting)
                 self.waiting = None
@@ -253,6 +262,8 @@ class _Due:
         if self.waiting is not None:
             yield self._timed(self.waiting)
             self.waiting = None
+        if self.begins_with_nothing:
+            self._forget(set(self.missing), tally)
         if self.missing:
             self._miss(len(self.missing), tally)
 
@@ -260,6 +271,12 @@ class _Due:
     def is_done(self) -> bool:
         """Whether all that was due came."""
         return not self.missing and self.waiting is None
+
+    def _forget(self, never_shown: set[int], tally: DecodeTally) -> None:
+        """Take pictures off the plan that come out of no decoder: a recording that was begun between two key pictures starts with some."""
+        self.begins_with_nothing = False
+        self.missing -= never_shown
+        tally.num_planned -= len(never_shown)
 
     def _timed(self, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
         return ((frame.pts or 0) - self.index.first_pts) * self.time_base, frame

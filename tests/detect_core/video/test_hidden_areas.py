@@ -16,6 +16,7 @@ from builders import moving_pictures, write_clip
 from detect_core.options import ScreeningOptions
 from detect_core.video.decode import DecodeSession
 from detect_core.video.matroska import hides_pixels
+from detect_core.video.mp4boxes import survey
 from detect_core.video.picture import is_transparent
 
 
@@ -69,9 +70,21 @@ def test_matroska_pixels_that_players_cut_off_are_found_wherever_the_tracks_stan
         assert hides_pixels(io.BytesIO(file), size=len(file)) == is_hidden
 
 
-def test_bytes_that_are_no_matroska_hide_nothing() -> None:
+def test_tracks_that_are_not_found_may_hide_something() -> None:
+    """A demuxer searches on where this walk gives up."""
+    tracks = element("1654AE6B", track(crop=0))
+    for before in (b"\x00", element("EC") * 100_001):
+        file = element("1A45DFA3", b"\x42") + element("18538067", before, tracks)
+        assert hides_pixels(io.BytesIO(file), size=len(file))
     for noise in (b"", b"\x00" * 40, b"\xff" * 40, b"\x1a\x45", np.random.default_rng(0).bytes(4096)):
-        assert not hides_pixels(io.BytesIO(noise), size=len(noise))
+        assert hides_pixels(io.BytesIO(noise), size=len(noise))
+
+
+def test_a_sample_entry_that_is_longer_than_is_read_may_hide_something() -> None:
+    entry = struct.pack(">I4s", 2**21, b"avc1") + bytes(2**21 - 8)
+    stsd = struct.pack(">I4sII", 2**21 + 16, b"stsd", 0, 1) + entry
+    file = struct.pack(">I4s", 8 + len(stsd), b"moov") + stsd
+    assert survey(io.BytesIO(file), size=len(file)).hides_pixels
 
 
 @pytest.mark.parametrize(("pixel_format", "is_said"), [("yuva420p", True), ("yuv420p", False)])

@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +42,37 @@ def test_a_leading_picture_is_decoded_from_the_group_before_its_key() -> None:
     (run,) = plan_runs(packets, wanted=[3])
 
     assert run.numbers == (0, 1, 2, 3)
+
+
+def test_a_leading_picture_wanted_beside_its_key_and_an_earlier_one_has_all_that_it_needs() -> None:
+    packets = [
+        PacketFact(0, True, False),
+        PacketFact(2, False, False),
+        PacketFact(1, False, True),
+        PacketFact(5, True, False),
+        PacketFact(3, False, True),
+        PacketFact(4, False, True),
+    ]
+
+    (run,) = plan_runs(packets, wanted=[1, 3, 4])
+
+    assert run.numbers == (0, 1, 3, 4)
+    assert run.wanted_pts == {2, 5, 3}
+
+
+@pytest.mark.parametrize(
+    ("whole_from", "numbers"), [(0, [range(26)]), (14, [(0, 2), range(10, 26)]), (10, [range(26)]), (26, [(0, 2), (20, 22, 24, 25)])]
+)
+def test_nothing_is_left_out_from_the_key_before_what_cannot_be_trusted(whole_from: int, numbers: list[Sequence[int]]) -> None:
+    runs = plan_runs(PACKETS, wanted=[2, 25], whole_from=whole_from)
+
+    assert [run.numbers for run in runs] == [tuple(each) for each in numbers]
+
+
+def test_a_second_try_begins_a_group_earlier_and_leaves_nothing_out() -> None:
+    (run,) = plan_runs(PACKETS, wanted=[25], is_generous=True)
+
+    assert run.numbers == tuple(range(10, 26))
 
 
 @given(st.sets(st.integers(min_value=0, max_value=29), min_size=1))
