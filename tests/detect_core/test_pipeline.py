@@ -52,6 +52,15 @@ def judge(screener: Screener, path: Path) -> Verdict:
         return screener.screen(file)
 
 
+def test_a_video_that_shows_its_pictures_twice_was_looked_at_as_far_as_can_be(screener: Screener, tmp_path: Path) -> None:
+    """Of two pictures 2 ms apart one is gone at once: 10 looks of 16 are all that there are."""
+    path = tmp_path / "doubled.mkv"
+    write_clip(path, astronaut_pictures(20), times=[i // 2 / 30 + i % 2 * 0.002 for i in range(20)], options={"bf": "0"})
+    verdict = judge(screener, path)
+    assert verdict.sampling.num_decoded == 10
+    assert "PARTIAL_DECODE" not in verdict.warnings
+
+
 def test_one_coarse_picture_does_not_make_a_video_coarse(screener: Screener, tmp_path: Path) -> None:
     path = tmp_path / "clip.ts"
     path.write_bytes(joined_parts([(9, 20), (9, 20), (9, 20), (1, 40), (9, 20)]))
