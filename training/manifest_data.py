@@ -87,6 +87,7 @@ def read_manifest(
         _same_files(root, stills)
         packs.append(read_rows(root, stills, origin=manifest))
     if videos:
+        _same_files(root, videos)  # also where their crops are kept already
         if cached is not None and cached.is_file():
             packs.append(_load_pack(cached))
         else:
@@ -108,7 +109,6 @@ def new_detector() -> FaceDetector:
 
 def _cut_videos(root: Path, records: list[dict[str, Any]], num_frames: int, detector: FaceDetector, say: Say) -> FacePack:
     rows = [VideoRow(r["file"], int(r["label"] == "fake"), r["source"], r["generator"], r["group"], r["split"]) for r in records]
-    _same_files(root, records)
     faceless: list[str] = []
 
     def seen(file: str, crops: int) -> None:

@@ -360,6 +360,13 @@ def test_video_folders_go_through_the_decoder_and_face_detector_of_screening(tmp
     assert {(row.split, row.label) for row in pack.rows} == {(s, k) for s in ("train", "valid", "test") for k in (0, 1)}
     assert len(pack) >= 6 * 3
     assert read_manifest(tmp_path / "m.csv", cache_dir=tmp_path / "cache").sha256() == pack.sha256()
+    # When a clip is another one than that whose crops are kept, then they are not taken for it.
+    victim = tmp_path / "set" / "train" / "real" / "train.mp4"
+    kept = victim.read_bytes()
+    victim.write_bytes(kept + b" ")
+    with pytest.raises(DataError, match=r"train\.mp4: was changed"):
+        read_manifest(tmp_path / "m.csv", cache_dir=tmp_path / "cache")
+    victim.write_bytes(kept)
     # When a clip shows nobody or is torn, then the build says which.
     write_clip(tmp_path / "set" / "train" / "real" / "empty.mp4", flat_pictures((90, 90, 90), 10))
     (tmp_path / "set" / "test" / "fake" / "torn.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42")
