@@ -284,7 +284,7 @@ def _video_auc(what: str, pairs: Sequence[tuple[VideoLogits, float]]) -> Row | N
     low, high = bootstrap_auc(scores, labels, [v.group for v, _ in pairs], rounds=500)
     value = auc(scores, labels)
     note = (
-        f"{interval_said(low, high)} by person; {sum(labels)} fakes, {len(labels) - sum(labels)} reals; "
+        f"{interval_said(low, high, by=' by person')}; {sum(labels)} fakes, {len(labels) - sum(labels)} reals; "
         f"TPR at 5 % FPR {tpr_at_fpr(scores, labels, 0.05):.2f}"
     )
     return Row(f"AUC: {what} (video level)", round(value, 4), "AUC", None, None, note)

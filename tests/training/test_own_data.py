@@ -198,8 +198,9 @@ def test_one_person_in_each_class_has_no_interval():
     low, high = bootstrap_auc([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "a", "b", "b"])
     assert math.isnan(low)
     assert math.isnan(high)
-    assert "no interval" in interval_said(low, high)
+    assert interval_said(low, high, by=" by person") == "no interval, there is one group in each class"
     assert interval_said(0.5, 0.75) == "95 % interval 0.50-0.75"
+    assert interval_said(0.5, 0.75, by=" by person") == "95 % interval 0.50-0.75 by person"
 
 
 # --- settings
