@@ -61,9 +61,11 @@ def manifest_of(data: Path, cache: Path, say: Say) -> Path:
 
 
 def _named(data: Path, path: Path) -> str:
-    """What tells a changed file: of labels and splits the content, for real and fake are written with as many letters."""
-    what = hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix.lower() == ".json" else path.stat().st_size
-    return f"{path.relative_to(data)} {what}"
+    """What tells a changed file: of labels and splits the content, of the many large ones size and time of change."""
+    if path.suffix.lower() == ".json":
+        return f"{path.relative_to(data)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    facts = path.stat()
+    return f"{path.relative_to(data)} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def read_manifest(
@@ -84,10 +86,10 @@ def read_manifest(
     stills, videos = ([r for r in records if (r["kind"] == "video") is wanted] for wanted in (False, True))
     packs = []
     if stills:
-        _same_files(root, stills)
+        _same_files(root, stills, manifest)
         packs.append(read_rows(root, stills, origin=manifest))
     if videos:
-        _same_files(root, videos)  # also where their crops are kept already
+        _same_files(root, videos, manifest)  # also where their crops are kept already
         if cached is not None and cached.is_file():
             packs.append(_load_pack(cached))
         else:
@@ -125,11 +127,12 @@ def _cut_videos(root: Path, records: list[dict[str, Any]], num_frames: int, dete
     return pack
 
 
-def _same_files(root: Path, records: list[dict[str, Any]]) -> None:
+def _same_files(root: Path, records: list[dict[str, Any]], manifest: Path) -> None:
+    remedy = f"restore the file or build the manifest {manifest} again"  # named, for it may lie in the cache
     for record in records:
         path = root / record["file"]
         if not path.is_file():
-            raise DataError(f"{path}: is in the manifest and not on disk; restore the file or build the manifest again")
+            raise DataError(f"{path}: is in the manifest and not on disk; {remedy}")
         with path.open("rb") as handle:
             if hashlib.file_digest(handle, "sha256").hexdigest() != record["sha256"]:
-                raise DataError(f"{path}: was changed after the manifest was built; restore the file or build the manifest again")
+                raise DataError(f"{path}: was changed after the manifest was built; {remedy}")

@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
+import re
 import shutil
 
 import cv2
@@ -309,6 +311,20 @@ def test_data_may_be_a_manifest_or_a_folder_and_is_built_once(tmp_path, monkeypa
     assert len(said) == number
     material = gather(faces=None, videos=None, data=root, cache=tmp_path / "cache", say=said.append)
     assert len(material.faces) == 40
+    # When a picture gives way to another of the same size, then the manifest in the cache is no longer that of the folder.
+    victim = root / "real" / "real0.png"
+    pixels = victim.read_bytes()
+    draw(victim, np.random.default_rng(77))
+    other = victim.read_bytes()
+    size = max(len(pixels), len(other))
+    victim.write_bytes(pixels.ljust(size))
+    before = manifest_of(root, tmp_path / "cache", said.append)
+    victim.write_bytes(other.ljust(size))
+    os.utime(victim, ns=(0, victim.stat().st_mtime_ns + 1_000_000_000))
+    assert manifest_of(root, tmp_path / "cache", said.append) != before
+    assert len(gather(faces=None, videos=None, data=root, cache=tmp_path / "cache", say=said.append).faces) == 40
+    with pytest.raises(DataError, match=rf"real0\.png: was changed .* build the manifest {re.escape(str(before))} again"):
+        read_manifest(before)
     with pytest.raises(DataError, match="no such file or folder"):
         manifest_of(tmp_path / "none", tmp_path / "cache", said.append)
 
