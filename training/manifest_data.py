@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,14 +36,18 @@ def gather(*, faces: Path | None, videos: Path | None, data: Path | None, cache:
     """
     if data is None:
         return load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
-    pack = read_manifest(manifest_of(data, cache or Path("runs/cache"), say), cache_dir=cache, say=say)
+    manifest = manifest_of(data, cache or Path("runs/cache"), say)
+    pack = read_manifest(manifest, cache_dir=cache, say=say)
     mine = Material(covered(pack), f"{len(pack)} faces of {data.name}")
     if faces is None and videos is None:
         return mine
     rest = load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
+    root = Path(read_summary(manifest)["root"])
+    if root not in [path.resolve() for path in (faces, videos) if path is not None]:
+        pack = _named_after(root, pack)
     joined = covered(concatenate([rest.faces, pack]))  # a mark on one side is covered on both
     check_splits(joined.rows)
-    return dataclasses.replace(rest, faces=joined, description=f"{rest.description}, {mine.description}")
+    return replace(rest, faces=joined, description=f"{rest.description}, {mine.description}")
 
 
 def manifest_of(data: Path, cache: Path, say: Say) -> Path:
@@ -58,6 +62,20 @@ def manifest_of(data: Path, cache: Path, say: Say) -> Path:
         summary = build_manifest(data, out, options=BuildOptions(), detector=new_detector(), say=say)
         say(f"{summary['rows']} rows: {summary['counts']}; manifest {out}")
     return out
+
+
+def _named_after(root: Path, pack: FacePack) -> FacePack:
+    """Files, and groups that are called like a file, under the name of their data set too: another may have files of these names.
+
+    Groups that are called like people stay: who stands in both data sets must not stand in two splits.
+    """
+    files = {row.file.rpartition("@")[0] if row.kind == "video" else row.file for row in pack.rows}
+
+    def of_set(name: str) -> str:
+        return f"{root.name}:{name}"
+
+    rows = [replace(row, file=of_set(row.file), group=of_set(row.group) if row.group in files else row.group) for row in pack.rows]
+    return replace(pack, rows=tuple(rows))
 
 
 def _named(data: Path, path: Path) -> str:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from test_material import write_index
 from training_faces import POINTS, drawn_face, make_pack, torn_jpeg
 from typer.testing import CliRunner
 
@@ -327,6 +328,51 @@ def test_data_may_be_a_manifest_or_a_folder_and_is_built_once(tmp_path, monkeypa
         read_manifest(before)
     with pytest.raises(DataError, match="no such file or folder"):
         manifest_of(tmp_path / "none", tmp_path / "cache", said.append)
+
+
+def joined(data, faces):
+    """Rows of a folder of faces beside a data set."""
+    return gather(faces=faces, videos=None, data=data, cache=data.parent / "cache", say=lambda _line: None).faces.rows
+
+
+def split_of_files(data):
+    return {row.file: row.split for row in gather(faces=None, videos=None, data=data, cache=data.parent / "cache", say=print).faces.rows}
+
+
+def index_in_other_splits(folder, split_of):
+    """Faces under the same names, each a group of its own, none of them in the split of its namesake."""
+    for label in ("real", "fake"):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+    other = {"train": "test", "valid": "train", "test": "train"}
+    write_index(folder, [{"file": f, "label": f[:4], "group": f, "split": other[split]} for f, split in split_of.items()])
+
+
+def test_files_of_one_name_in_two_data_sets_are_two(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.manifest_data.new_detector", MiddleFace)
+    own = two_folders(tmp_path / "own", seed=1)
+    split_of = split_of_files(own)
+    index_in_other_splits(tmp_path / "crops", split_of)
+    rows = joined(own, tmp_path / "crops")
+    assert {row.file for row in rows} == {name for file in split_of for name in (file, f"own:{file}")}
+    assert len({row.group for row in rows}) == len(rows) == 80
+
+
+def test_a_folder_that_is_given_twice_and_a_person_in_two_data_sets_still_leak(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.manifest_data.new_detector", MiddleFace)
+    own = two_folders(tmp_path / "own", seed=1)
+    index_in_other_splits(own, split_of_files(own))
+    with pytest.raises(LeakError, match="fake0"):
+        joined(own, own)
+    rng = np.random.default_rng(2)
+    for i in range(12):
+        draw(tmp_path / "people" / "real" / f"p{i}" / "0.png", rng)
+        draw(tmp_path / "people" / "fake" / f"{i}.png", rng)
+    held_out = next(file for file, split in split_of_files(tmp_path / "people").items() if split == "test" and file.startswith("real"))
+    person = f"person:{held_out.split('/')[1]}"
+    (tmp_path / "crops").mkdir()
+    write_index(tmp_path / "crops", [{"file": "a.png", "label": "real", "group": person, "split": "train"}])
+    with pytest.raises(LeakError, match=f"group '{person}'"):
+        joined(tmp_path / "people", tmp_path / "crops")
 
 
 def test_the_command_builds_checks_and_feeds_a_run(tmp_path, monkeypatch):
