@@ -249,7 +249,7 @@ def evaluate(
     from detect_core.detectors import is_track_bundle, load_detector
 
     from .bundle_card import add_evaluation
-    from .evaluate import Row, beside_rows, evaluate_stills, evaluate_videos, left_out_rows, write_report
+    from .evaluate import Row, beside_rows, evaluate_stills, evaluate_videos, left_out_rows, taught_generators, write_report
     from .evaluation_plots import draw_report, draw_scored
     from .index_faces import both_labels_in_test, read_faces
     from .video_scores import load_scores
@@ -265,7 +265,7 @@ def evaluate(
         rows += evaluate_stills(pack, loaded, of_crops, sources=both_labels_in_test(faces, hand_made=True))
     if videos is not None:
         scored = _scores(scores, videos, loaded.bundles, folds, faces, others=others)
-        rows += evaluate_videos(scored, loaded.calibration)
+        rows += evaluate_videos(scored, loaded.calibration, taught=taught_generators(loaded.bundles))
         for other in others:
             both = load_scores(scores, hashes={bundle.name: bundle.sha256 for bundle in (*loaded.bundles, other)})
             rows += beside_rows(both, loaded.calibration, other=other.name)

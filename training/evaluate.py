@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detect_core.bundle import Bundle
 from detect_core.calibration import BundleSet, VideoCalibration
 from detect_core.detectors import Detector
 
@@ -49,10 +50,20 @@ def evaluate_stills(pack: FacePack, bundle_set: BundleSet, detectors: Sequence[D
     return [_auc_row(m) for m in measured]
 
 
-def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration) -> list[Row]:
+def taught_generators(bundles: Sequence[Bundle]) -> frozenset[str]:
+    """Generators that the bundles' cards name as learned from; the sources that they name are those of reals."""
+    return frozenset(name for bundle in bundles for name in bundle.card.get("data", {}).get("generators", []))
+
+
+def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration, *, taught: Collection[str] = ()) -> list[Row]:
     """Video-level rows over held-out people; a labelled fake is judged by lines that saw no fake of its generator.
 
     A row that needs both classes is left out where the material has one.
+
+    Args:
+        videos: their scores.
+        calibration: of the set.
+        taught: see `taught_generators`; portraits of these say nothing about unseen generators, those of all others do.
     """
     z = video_scores(videos, calibration.fusion, calibration.beta)
     judged = [(video, score) for video, score in zip(videos, z, strict=True) if score is not None]
@@ -66,9 +77,9 @@ def evaluate_videos(videos: Sequence[VideoLogits], calibration: VideoCalibration
         chosen = [p for p in true if not p[0].label or p[0].generator == generator]
         per_generator.append(_video_auc(f"{generator} against held-out reals", chosen))
     for source in sorted({v.source for v, _ in stills}):
-        per_generator.append(
-            _video_auc(f"{source} portraits shown as clips (generators seen in training)", [p for p in stills if p[0].source == source])
-        )
+        for known, said in ((True, " (generators seen in training)"), (False, "")):
+            chosen = [p for p in stills if p[0].source == source and (not p[0].label or (p[0].generator in taught) == known)]
+            per_generator.append(_video_auc(f"{source} portraits shown as clips{said}", chosen))
     for family in sorted({v.generator for v, _ in simulated if v.label}):
         chosen = [p for p in simulated if not p[0].label or p[0].generator == family]
         seen = "never trained on" if family == f"sim:{ClassicalSwap.family}" else "families seen in training"
@@ -284,7 +295,7 @@ def _video_auc(what: str, pairs: Sequence[tuple[VideoLogits, float]]) -> Row | N
     low, high = bootstrap_auc(scores, labels, [v.group for v, _ in pairs], rounds=500)
     value = auc(scores, labels)
     note = (
-        f"{interval_said(low, high)} by person; {sum(labels)} fakes, {len(labels) - sum(labels)} reals; "
+        f"{interval_said(low, high, by=' by person')}; {sum(labels)} fakes, {len(labels) - sum(labels)} reals; "
         f"TPR at 5 % FPR {tpr_at_fpr(scores, labels, 0.05):.2f}"
     )
     return Row(f"AUC: {what} (video level)", round(value, 4), "AUC", None, None, note)

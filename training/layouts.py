@@ -204,15 +204,19 @@ _READERS: Final[dict[Layout, Callable[[Path], Iterator[Item]]]] = {
 def walked(root: Path) -> list[Path]:
     """Every file below a folder, sorted, also in folders that are links (data sets are often gathered from several disks).
 
-    A link that leads nowhere is among them: whoever reads it says so. A folder that is met again on its own way down is not entered.
+    A link that leads nowhere is among them: whoever reads it says so. A folder that is met again on its own way down, or that
+    holds one on that way, is not entered.
 
     Raises:
         DataError: a name is no text in the file system's encoding, so no table could hold it.
     """
     found: list[Path] = []
+    way: dict[Path, set[Path]] = {}  # what lies above a folder by the links that led there, which its true place does not tell
     for folder, folders, files in os.walk(root, followlinks=True):
-        above = {Path(folder).resolve(), *Path(folder).resolve().parents}
+        true = Path(folder).resolve()
+        above = {true, *true.parents} | way.pop(Path(folder), set())
         folders[:] = [name for name in folders if Path(folder, name).resolve() not in above]
+        way.update((Path(folder, name), above) for name in folders)
         found += [Path(folder, name) for name in files]
     for path in found:
         try:

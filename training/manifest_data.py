@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,14 +36,18 @@ def gather(*, faces: Path | None, videos: Path | None, data: Path | None, cache:
     """
     if data is None:
         return load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
-    pack = read_manifest(manifest_of(data, cache or Path("runs/cache"), say), cache_dir=cache, say=say)
+    manifest = manifest_of(data, cache or Path("runs/cache"), say)
+    pack = read_manifest(manifest, cache_dir=cache, say=say)
     mine = Material(covered(pack), f"{len(pack)} faces of {data.name}")
     if faces is None and videos is None:
         return mine
     rest = load_material(faces_root=faces, videos_root=videos, cache_dir=cache, on_progress=say)
+    root = Path(read_summary(manifest)["root"])
+    if root not in [path.resolve() for path in (faces, videos) if path is not None]:
+        pack = _named_after(root, pack)
     joined = covered(concatenate([rest.faces, pack]))  # a mark on one side is covered on both
     check_splits(joined.rows)
-    return dataclasses.replace(rest, faces=joined, description=f"{rest.description}, {mine.description}")
+    return replace(rest, faces=joined, description=f"{rest.description}, {mine.description}")
 
 
 def manifest_of(data: Path, cache: Path, say: Say) -> Path:
@@ -60,10 +64,26 @@ def manifest_of(data: Path, cache: Path, say: Say) -> Path:
     return out
 
 
+def _named_after(root: Path, pack: FacePack) -> FacePack:
+    """Files, and groups that are called like a file, under the name of their data set too: another may have files of these names.
+
+    Groups that are called like people stay: who stands in both data sets must not stand in two splits.
+    """
+    files = {row.file.rpartition("@")[0] if row.kind == "video" else row.file for row in pack.rows}
+
+    def of_set(name: str) -> str:
+        return f"{root.name}:{name}"
+
+    rows = [replace(row, file=of_set(row.file), group=of_set(row.group) if row.group in files else row.group) for row in pack.rows]
+    return replace(pack, rows=tuple(rows))
+
+
 def _named(data: Path, path: Path) -> str:
-    """What tells a changed file: of labels and splits the content, for real and fake are written with as many letters."""
-    what = hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix.lower() == ".json" else path.stat().st_size
-    return f"{path.relative_to(data)} {what}"
+    """What tells a changed file: of labels and splits the content, of the many large ones size and time of change."""
+    if path.suffix.lower() == ".json":
+        return f"{path.relative_to(data)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    facts = path.stat()
+    return f"{path.relative_to(data)} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def read_manifest(
@@ -84,9 +104,10 @@ def read_manifest(
     stills, videos = ([r for r in records if (r["kind"] == "video") is wanted] for wanted in (False, True))
     packs = []
     if stills:
-        _same_files(root, stills)
+        _same_files(root, stills, manifest)
         packs.append(read_rows(root, stills, origin=manifest))
     if videos:
+        _same_files(root, videos, manifest)  # also where their crops are kept already
         if cached is not None and cached.is_file():
             packs.append(_load_pack(cached))
         else:
@@ -108,7 +129,6 @@ def new_detector() -> FaceDetector:
 
 def _cut_videos(root: Path, records: list[dict[str, Any]], num_frames: int, detector: FaceDetector, say: Say) -> FacePack:
     rows = [VideoRow(r["file"], int(r["label"] == "fake"), r["source"], r["generator"], r["group"], r["split"]) for r in records]
-    _same_files(root, records)
     faceless: list[str] = []
 
     def seen(file: str, crops: int) -> None:
@@ -125,11 +145,12 @@ def _cut_videos(root: Path, records: list[dict[str, Any]], num_frames: int, dete
     return pack
 
 
-def _same_files(root: Path, records: list[dict[str, Any]]) -> None:
+def _same_files(root: Path, records: list[dict[str, Any]], manifest: Path) -> None:
+    remedy = f"restore the file or build the manifest {manifest} again"  # named, for it may lie in the cache
     for record in records:
         path = root / record["file"]
         if not path.is_file():
-            raise DataError(f"{path}: is in the manifest and not on disk; restore the file or build the manifest again")
+            raise DataError(f"{path}: is in the manifest and not on disk; {remedy}")
         with path.open("rb") as handle:
             if hashlib.file_digest(handle, "sha256").hexdigest() != record["sha256"]:
-                raise DataError(f"{path}: was changed after the manifest was built; restore the file or build the manifest again")
+                raise DataError(f"{path}: was changed after the manifest was built; {remedy}")

@@ -125,9 +125,9 @@ def bootstrap_auc(
     return float(low), float(high)
 
 
-def interval_said(low: float, high: float) -> str:
-    """An interval of `bootstrap_auc` in words."""
-    return "no interval, there is one group in each class," if math.isnan(low) else f"95 % interval {low:.2f}-{high:.2f}"
+def interval_said(low: float, high: float, *, by: str = "") -> str:
+    """An interval of `bootstrap_auc` in words; `by` says what was drawn, where something was."""
+    return "no interval, there is one group in each class" if math.isnan(low) else f"95 % interval {low:.2f}-{high:.2f}{by}"
 
 
 def fpr_upper_bound(num_false: int, num_real: int) -> float:

@@ -228,7 +228,9 @@ def load_scores(path: Path, *, hashes: Mapping[str, str], material: str | None =
     if any(scored_by.get(name) != digest for name, digest in hashes.items()):
         raise DataError(f"{path}: scored by bundles {scored_by}, wanted {dict(hashes)}; score the videos again")
     if material not in (None, scored_of):
-        raise DataError(f"{path}: holds the scores of other videos, faces or folds than those given; score the videos again")
+        raise DataError(
+            f"{path}: holds the scores of other videos, faces or folds than those given, or of an earlier version; score the videos again"
+        )
     return [replace(video, tracks=[track.of(hashes) for track in video.tracks]) for video in videos]
 
 

@@ -118,7 +118,7 @@ def test_scores_are_good_for_their_own_material_only(tmp_path):
         load_scores(tmp_path / "s.jsonl", hashes={"blend": "a"}, material="those")
 
 
-def test_material_is_named_by_rows_sizes_faces_and_folds(tmp_path):
+def test_material_is_named_by_rows_sizes_faces_folds_and_the_version_of_scoring(tmp_path, monkeypatch):
     def named(**folders):
         return material_sha256(tmp_path, **{"faces_root": None, "folds_root": None, **folders})
 
@@ -132,7 +132,9 @@ def test_material_is_named_by_rows_sizes_faces_and_folds(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"12")
     names.append(named())
     assert names[0] == names[1]
-    assert len(set(names)) == 3
+    monkeypatch.setattr("training.held_out._SCORING", "of a version to come")
+    names.append(named())
+    assert len(set(names)) == 4
 
     (tmp_path / "a#b.mp4").write_bytes(b"1")
     with (tmp_path / "MANIFEST.tsv").open("a") as manifest:

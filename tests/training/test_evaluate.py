@@ -13,7 +13,7 @@ from training import cli
 from training.beside import beside
 from training.bundle_card import add_evaluation
 from training.errors import ConfigError, DataError
-from training.evaluate import Row, _ece_row, _least_ece, evaluate_videos, write_report
+from training.evaluate import Row, _ece_row, _least_ece, evaluate_videos, taught_generators, write_report
 from training.scorers import track_lines
 from training.set_card import set_card
 from training.video_scores import DISTORTED, STILL, UNDISTORTED, TrackLogits, VideoLogits
@@ -54,7 +54,7 @@ def shipped():
 
 
 def test_material_without_labelled_fakes_is_measured_as_far_as_it_goes():
-    rows = {row.what: row for row in evaluate_videos(own_data(), CALIBRATION)}
+    rows = {row.what: row for row in evaluate_videos(own_data(), CALIBRATION, taught={"toy"})}
     assert "AUC: sim:self_blend fakes against re-encoded twins (families seen in training) (video level)" in rows
     assert rows["real videos called manipulated"].unit == "of 12"
     assert "FPR at the frozen threshold: mild" in rows
@@ -64,6 +64,33 @@ def test_material_without_labelled_fakes_is_measured_as_far_as_it_goes():
 def test_a_source_of_portraits_with_one_class_has_no_row():
     rows = [row.what for row in evaluate_videos(own_data(), CALIBRATION)]
     assert [what.split()[1] for what in rows if "portraits shown as clips" in what] == ["web140k"]
+
+
+def portraits(source, *generators):
+    """Four real portraits of a source shown as clips, and four of each generator."""
+    made = [(generator, i) for generator in ("", *generators) for i in range(4)]
+    return [video(f"{STILL}{source}{g}{i}", int(bool(g)), source=source, generator=g, logit=i + 2.0 * bool(g)) for g, i in made]
+
+
+def test_portraits_are_of_seen_generators_only_where_a_card_names_them(shipped):
+    taught = taught_generators(shipped.bundles)
+    shown = [*portraits("ffhq", "StyleGAN2"), *portraits("web140k", "StyleGAN family (140k set)")]
+    rows = {
+        row.what: row for row in evaluate_videos([*own_data(), *shown, *portraits("own", "new", "StyleGAN2")], CALIBRATION, taught=taught)
+    }
+    # web140k of `own_data` has portraits of an unknown generator too
+    assert [what for what in rows if "portraits" in what] == [
+        "AUC: ffhq portraits shown as clips (generators seen in training) (video level)",
+        "AUC: own portraits shown as clips (generators seen in training) (video level)",
+        "AUC: own portraits shown as clips (video level)",
+        "AUC: web140k portraits shown as clips (generators seen in training) (video level)",
+        "AUC: web140k portraits shown as clips (video level)",
+    ]
+    unseen = [rows[f"AUC: {source} portraits shown as clips (video level)"].value for source in ("own", "web140k")]
+    assert rows["worst unseen generator"].value == min(unseen)
+    assert rows["mean AUC over unseen generators"].value == pytest.approx(sum(unseen) / 2, abs=1e-4)
+    videos = [v for v in own_data() if v.role != "still_fake"]
+    assert not [row.what for row in evaluate_videos([*videos, *shown], CALIBRATION, taught=taught) if "unseen" in row.what]
 
 
 def test_without_labelled_fakes_another_detector_is_compared_on_what_is_there():
@@ -162,12 +189,14 @@ def test_the_card_says_of_track_detectors_what_the_report_says(lines, told, ship
 
 def test_the_report_tells_how_its_videos_were_judged(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "_scores", lambda *_args, **_options: [])
-    monkeypatch.setattr("training.evaluate.evaluate_videos", lambda *_args: [])
+    told = []
+    monkeypatch.setattr("training.evaluate.evaluate_videos", lambda *_args, taught: told.append(taught) or [])
     out = tmp_path / "report.json"
     for more, lines in ((("--unseen",), "unseen"), (("--folds", str(tmp_path)), "cross_fitted")):
         result = CliRunner().invoke(cli.app, ["evaluate", "--videos", str(tmp_path), "--out", str(out), *more])
         assert result.exit_code == 0, result.exception
         assert json.loads(out.read_text())["track_lines"] == lines
+        assert "StyleGAN2" in told[-1]
 
 
 def test_two_bundles_of_one_name_are_refused_before_anything_is_scored(tmp_path):

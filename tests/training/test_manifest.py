@@ -4,12 +4,15 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
+import re
 import shutil
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from test_material import write_index
 from training_faces import POINTS, drawn_face, make_pack, torn_jpeg
 from typer.testing import CliRunner
 
@@ -309,8 +312,67 @@ def test_data_may_be_a_manifest_or_a_folder_and_is_built_once(tmp_path, monkeypa
     assert len(said) == number
     material = gather(faces=None, videos=None, data=root, cache=tmp_path / "cache", say=said.append)
     assert len(material.faces) == 40
+    # When a picture gives way to another of the same size, then the manifest in the cache is no longer that of the folder.
+    victim = root / "real" / "real0.png"
+    pixels = victim.read_bytes()
+    draw(victim, np.random.default_rng(77))
+    other = victim.read_bytes()
+    size = max(len(pixels), len(other))
+    victim.write_bytes(pixels.ljust(size))
+    before = manifest_of(root, tmp_path / "cache", said.append)
+    victim.write_bytes(other.ljust(size))
+    os.utime(victim, ns=(0, victim.stat().st_mtime_ns + 1_000_000_000))
+    assert manifest_of(root, tmp_path / "cache", said.append) != before
+    assert len(gather(faces=None, videos=None, data=root, cache=tmp_path / "cache", say=said.append).faces) == 40
+    with pytest.raises(DataError, match=rf"real0\.png: was changed .* build the manifest {re.escape(str(before))} again"):
+        read_manifest(before)
     with pytest.raises(DataError, match="no such file or folder"):
         manifest_of(tmp_path / "none", tmp_path / "cache", said.append)
+
+
+def joined(data, faces):
+    """Rows of a folder of faces beside a data set."""
+    return gather(faces=faces, videos=None, data=data, cache=data.parent / "cache", say=lambda _line: None).faces.rows
+
+
+def split_of_files(data):
+    return {row.file: row.split for row in gather(faces=None, videos=None, data=data, cache=data.parent / "cache", say=print).faces.rows}
+
+
+def index_in_other_splits(folder, split_of):
+    """Faces under the same names, each a group of its own, none of them in the split of its namesake."""
+    for label in ("real", "fake"):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+    other = {"train": "test", "valid": "train", "test": "train"}
+    write_index(folder, [{"file": f, "label": f[:4], "group": f, "split": other[split]} for f, split in split_of.items()])
+
+
+def test_files_of_one_name_in_two_data_sets_are_two(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.manifest_data.new_detector", MiddleFace)
+    own = two_folders(tmp_path / "own", seed=1)
+    split_of = split_of_files(own)
+    index_in_other_splits(tmp_path / "crops", split_of)
+    rows = joined(own, tmp_path / "crops")
+    assert {row.file for row in rows} == {name for file in split_of for name in (file, f"own:{file}")}
+    assert len({row.group for row in rows}) == len(rows) == 80
+
+
+def test_a_folder_that_is_given_twice_and_a_person_in_two_data_sets_still_leak(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.manifest_data.new_detector", MiddleFace)
+    own = two_folders(tmp_path / "own", seed=1)
+    index_in_other_splits(own, split_of_files(own))
+    with pytest.raises(LeakError, match="fake0"):
+        joined(own, own)
+    rng = np.random.default_rng(2)
+    for i in range(12):
+        draw(tmp_path / "people" / "real" / f"p{i}" / "0.png", rng)
+        draw(tmp_path / "people" / "fake" / f"{i}.png", rng)
+    held_out = next(file for file, split in split_of_files(tmp_path / "people").items() if split == "test" and file.startswith("real"))
+    person = f"person:{held_out.split('/')[1]}"
+    (tmp_path / "crops").mkdir()
+    write_index(tmp_path / "crops", [{"file": "a.png", "label": "real", "group": person, "split": "train"}])
+    with pytest.raises(LeakError, match=f"group '{person}'"):
+        joined(tmp_path / "people", tmp_path / "crops")
 
 
 def test_the_command_builds_checks_and_feeds_a_run(tmp_path, monkeypatch):
@@ -360,6 +422,13 @@ def test_video_folders_go_through_the_decoder_and_face_detector_of_screening(tmp
     assert {(row.split, row.label) for row in pack.rows} == {(s, k) for s in ("train", "valid", "test") for k in (0, 1)}
     assert len(pack) >= 6 * 3
     assert read_manifest(tmp_path / "m.csv", cache_dir=tmp_path / "cache").sha256() == pack.sha256()
+    # When a clip is another one than that whose crops are kept, then they are not taken for it.
+    victim = tmp_path / "set" / "train" / "real" / "train.mp4"
+    kept = victim.read_bytes()
+    victim.write_bytes(kept + b" ")
+    with pytest.raises(DataError, match=r"train\.mp4: was changed"):
+        read_manifest(tmp_path / "m.csv", cache_dir=tmp_path / "cache")
+    victim.write_bytes(kept)
     # When a clip shows nobody or is torn, then the build says which.
     write_clip(tmp_path / "set" / "train" / "real" / "empty.mp4", flat_pictures((90, 90, 90), 10))
     (tmp_path / "set" / "test" / "fake" / "torn.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42")

@@ -121,6 +121,15 @@ def test_linked_folders_are_read_and_a_loop_ends(tmp_path):
     assert [str(path.relative_to(root)) for path in walked(root)] == ["ana/0.png", "gone.png"]
 
 
+def test_folders_that_are_linked_with_each_other_are_each_read_once_on_a_way_down(tmp_path):
+    for label, other in (("real", "fake"), ("fake", "real")):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "0.png").write_bytes(b"")
+        (tmp_path / label / "pair").symlink_to(tmp_path / other)
+    found = [path.relative_to(tmp_path).as_posix() for path in walked(tmp_path)]
+    assert found == ["fake/0.png", "fake/pair/0.png", "real/0.png", "real/pair/0.png"]
+
+
 def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_used(tmp_path):
     rng = np.random.default_rng(0)
     for label in ("real", "fake"):
@@ -198,8 +207,9 @@ def test_one_person_in_each_class_has_no_interval():
     low, high = bootstrap_auc([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], ["a", "a", "b", "b"])
     assert math.isnan(low)
     assert math.isnan(high)
-    assert "no interval" in interval_said(low, high)
+    assert interval_said(low, high, by=" by person") == "no interval, there is one group in each class"
     assert interval_said(0.5, 0.75) == "95 % interval 0.50-0.75"
+    assert interval_said(0.5, 0.75, by=" by person") == "95 % interval 0.50-0.75 by person"
 
 
 # --- settings
