@@ -52,8 +52,9 @@ def set_card(bundle_set: BundleSet, report: Mapping[str, Any]) -> str:
         *_abstentions(bundle_set),
         "## Measured",
         f"Material: {report['material']}; scored rows by role: {', '.join(f'{v} {k}' for k, v in sorted(report['videos'].items()))}. "
-        "Intervals are bootstrapped by person, those of pairs by pair. Rows marked *seen*, those of pairs and those of single detectors on stills are "
-        f"of families that training knew: they say little about new ones.{_track_lines(bundle_set, report)}",
+        "Intervals are bootstrapped by person, those of pairs by pair. Rows marked *seen* and those of pairs are of families that training knew: they "
+        "say little about new ones. On stills, single detectors know the generators that are named with them above, and no others."
+        f"{_track_lines(bundle_set, report)}",
         _table(rows),
         "## Limits",
         *(f"- {limit}" for limit in _limits(bundle_set)),
