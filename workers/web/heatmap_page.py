@@ -90,7 +90,7 @@ def _job_of(desk: Desk, video_id: str, seq: int) -> tuple[str, bool]:
     outcome, verdict_seq = outcome_of(desk, video_id, seq)
     if not verdict_seq or outcome.job_id is None:
         raise UnknownVideoError("there is no verdict to explain yet")
-    job = desk.ledger.job(outcome.job_id)
+    job = desk.ledger.outcome(outcome.job_id)  # past its retention too the newest verdict is the one that a worker explains
     return outcome.job_id, job is None or job.body is None or VerdictBody.model_validate(job.body) == outcome
 
 
