@@ -38,7 +38,7 @@ def add_video(app: FastAPI, desk: Desk) -> None:
         item = desk.ledger.review_item(verdict_seq) if verdict_seq else None
         entries = desk.ledger.review_entries(verdict_seq) if item is not None else []
         # the second reader judges blind: what the first one said is shown once both have spoken
-        is_blind = desk.ledger.reads_blind(video_id, actor=session.reviewer)
+        is_blind = desk.ledger.reads_blind(video_id, verdict_seq=verdict_seq, actor=session.reviewer)
         media = _media(desk, outcome, digests, at_most_bytes=_PAGE_READS_BYTES)
         if isinstance(media, Media):
             media.close()

@@ -30,6 +30,20 @@ def test_the_second_reader_hears_nowhere_what_the_first_one_said(api, ana, ledge
     assert ben.get("/videos/vid_1/case.zip").status_code == 200
 
 
+@pytest.mark.parametrize(("waiting", "other"), [("", "alpha"), ("alpha", "")])
+def test_what_was_said_of_another_tenants_video_of_the_same_id_is_not_hidden(api, ana, ledger, waiting, other):
+    ben, seqs = sign_in(api, ledger, "ben"), {tenant: put(ledger, tenant=tenant) for tenant in (waiting, other)}
+    ledger.review_decide(seqs[waiting], actor="ana", decision="fake", note=SECRET, second_share=1.0)
+    ledger.review_decide(seqs[other], actor="ana", decision="clean", note="of-the-other")
+    page = ben.get(f"/videos/vid_1?seq={seqs[other]}").text
+    assert "Decided by" in page
+    for shown in (page, ben.get("/log").text, ben.get("/log.csv").text):
+        assert "of-the-other" in shown
+        assert SECRET not in shown
+    assert SECRET not in ben.get(f"/videos/vid_1?seq={seqs[waiting]}").text
+    assert [ben.get(f"/videos/vid_1/case.zip?seq={seqs[tenant]}").status_code for tenant in (waiting, other)] == [403, 200]
+
+
 def test_a_blind_reader_sees_their_own_lines(api, ana, ledger):
     seq, ben = put(ledger), sign_in(api, ledger, "ben")
     ben.send(f"/items/{seq}/note", note="my-own-note")
