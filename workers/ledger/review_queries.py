@@ -13,7 +13,7 @@ from .engine import reading
 from .records import VerdictRow
 from .review_schema import REPLACED, is_open, review_items, review_log
 from .schema import db_now, jobs, verdicts
-from .standing import LogEntry
+from .standing import CARRIED, LogEntry
 
 _ITEM: Final = select(
     review_items,
@@ -148,7 +148,7 @@ def has_newer_item(connection: Connection, verdict_seq: int) -> bool:
 
 
 _ENTRY: Final = tuple(LogEntry.__dataclass_fields__)
-_UNTOLD: Final = ("claimed", "carried")
+_UNTOLD: Final = ("claimed", CARRIED)
 """What the history leaves out: opening a page is no step, and what is carried over stands there once already."""
 
 
@@ -269,11 +269,21 @@ class ReviewQueries:
             return connection.scalar(_read_blind_by(actor).where(*of_video).limit(1)) is not None
 
     def review_decisions(self, *, limit: int) -> list[LogEntry]:
-        """The newest decisions, undos and requests for second readers, the oldest of them first: what agreement is computed from."""
+        """The newest decisions, undos and requests for second readers, the oldest of them first: what agreement is computed from.
+
+        Beyond `limit`: what was carried over to an item before its second reading, as the first one then stands there only.
+        """
         kinds = ("decided", "undone", "second_asked")
-        statement = select(review_log).where(review_log.c.kind.in_(kinds)).order_by(review_log.c.seq.desc()).limit(limit)
+        steps = select(review_log).where(review_log.c.kind.in_(kinds)).order_by(review_log.c.seq.desc()).limit(limit)
         with reading(self._engine) as connection:
-            return [_entry(row) for row in connection.execute(statement)][::-1]
+            found = [_entry(row) for row in connection.execute(steps)]
+            if found:
+                read_twice = select(review_log.c.verdict_seq).where(
+                    review_log.c.seq >= found[-1].seq, review_log.c.kind == "decided", review_log.c.reading == "second"
+                )
+                held = select(review_log).where(review_log.c.verdict_seq.in_(read_twice), review_log.c.kind == CARRIED)
+                found += [_entry(row) for row in connection.execute(held)]
+        return sorted(found, key=lambda entry: entry.seq)
 
     def media_of(self, ledger_id: str) -> tuple[str, str | None, str] | None:
         """Video ID, source and tenant of a job; None when its row was retired."""

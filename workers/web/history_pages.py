@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from ..ledger import LogEntry
 from ..ledger.review_queries import FoundVideo
+from ..ledger.standing import CARRIED
 from .agreement import agreement_of
 from .fields import RowNumber
 from .pages import render
@@ -67,7 +68,7 @@ def add_history(app: FastAPI, desk: Desk) -> None:
     @app.get("/agreement")
     def agreement(request: Request, session: Annotated[Session, reader]) -> Response:
         entries = desk.ledger.review_decisions(limit=_NUM_STEPS)
-        newest = _NUM_STEPS if len(entries) == _NUM_STEPS else None
+        newest = _NUM_STEPS if sum(entry.kind != CARRIED for entry in entries) == _NUM_STEPS else None
         return render(request, "agreement.html", session=session, agreement=agreement_of(entries), newest=newest)
 
 

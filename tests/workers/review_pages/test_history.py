@@ -72,6 +72,17 @@ def test_the_csv_holds_the_whole_log_and_no_formula(ana, ledger, monkeypatch):
     assert "'=HYPERLINK" in lines[1]
 
 
+@pytest.mark.parametrize(("limit", "is_cut"), [(3, True), (4, False)])
+def test_agreement_says_of_how_many_steps_it_is(ana, ledger, monkeypatch, limit, is_cut):
+    monkeypatch.setattr(history_pages, "_NUM_STEPS", limit)
+    ledger.review_decide(put(ledger), actor="ana", decision="fake", second_share=1.0)
+    carried_to = put(ledger, bundle_set="new@1", asked_sha256="c" * 64)
+    ledger.review_decide(carried_to, actor="ben", decision="fake")  # the third step
+    page = ana.get("/agreement").text
+    assert '<span class="tile-number">1</span><span>drawn videos read twice' in page
+    assert (f"the newest {limit} steps" in page) is is_cut
+
+
 def test_closing_many_leaves_decided_videos_and_unknown_ones_alone(api, ana, ledger):
     appealed, plain = put(ledger, "vid_1"), put(ledger, "vid_2")
     ledger.review_decide(appealed, actor="ana", decision="fake")
