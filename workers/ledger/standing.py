@@ -18,6 +18,10 @@ Reading = Literal["first", "second", "settle", "appeal"]
 DECISIONS: Final[tuple[Decision, ...]] = ("clean", "fake", "unsure", "closed")
 SAMPLING: Final = "sampling"
 """Who asks for the second readings that are drawn by chance."""
+LEDGER: Final = "ledger"
+"""Who replaces items."""
+NO_PERSONS: Final = frozenset({SAMPLING, LEDGER})
+"""Names in the log that nobody may sign in under: their lines would count as chance's or the ledger's own."""
 CARRIED: Final = "carried"
 """The kind of a line that was written for an earlier verdict and holds here too."""
 _ASKED: Final[dict[str, Reading]] = {"second_asked": "second", "appealed": "appeal"}

@@ -14,7 +14,7 @@ from ..ledger.standing import CARRIED
 from .agreement import agreement_of
 from .fields import RowNumber
 from .pages import render
-from .session import PREFIX, Session, reviewer_name
+from .session import PREFIX, Session, actor_name
 from .signed_in import Desk
 from .wording import when
 
@@ -52,7 +52,7 @@ def add_history(app: FastAPI, desk: Desk) -> None:
         before: Annotated[RowNumber | None, Query(ge=1)] = None,
         by: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
-        name = reviewer_name(by)
+        name = actor_name(by)
         if by.strip() and name is None:
             entries = []  # nobody can have such a name
         else:

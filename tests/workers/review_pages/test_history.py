@@ -61,6 +61,13 @@ def test_the_log_of_a_name_that_nobody_can_have_is_empty(ana, ledger, name):
     assert "vid_1" in ana.get("/log", params={"by": " "}).text
 
 
+def test_the_log_of_chance_is_found_by_its_name(ana, ledger):
+    ledger.review_decide(put(ledger), actor="ana", decision="fake", second_share=1.0)
+    ledger.review_decide(put(ledger, "vid_2"), actor="ana", decision="fake")
+    assert "vid_1" in ana.get("/log", params={"by": "sampling"}).text
+    assert "vid_2" not in ana.get("/log", params={"by": "sampling"}).text
+
+
 def test_the_csv_holds_the_whole_log_and_no_formula(ana, ledger, monkeypatch):
     monkeypatch.setattr(history_pages, "_CSV_PAGE", 2)
     seq = put(ledger)
