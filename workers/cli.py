@@ -190,11 +190,11 @@ def login_link(name: Annotated[str, typer.Argument(help="Name of the reviewer, a
     """Print a link that signs one reviewer in once."""
     from .door_commands import operator
     from .ledger import Ledger
-    from .web.session import LINK_SECONDS, login_address, reviewer_name
+    from .web.session import LINK_SECONDS, NAMES, login_address, reviewer_name
 
     reviewer = reviewer_name(name)
     if reviewer is None:
-        raise typer.BadParameter("a name has letters, digits and . _ @ - only")
+        raise typer.BadParameter(NAMES)
     settings = _settings("login-link", log_level="error")
     ledger = Ledger.open(settings.resolved_ledger_url, create=False)
     token = ledger.make_login(reviewer, seconds=LINK_SECONDS)

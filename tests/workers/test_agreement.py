@@ -67,6 +67,30 @@ def test_the_ledger_gives_what_agreement_is_computed_from():
     assert (found.num_pairs, found.num_agreed) == (1, 0)
 
 
+@pytest.mark.parametrize("second_share", [1.0, 0.0])
+def test_a_pair_counts_wherever_a_newer_verdict_took_the_items_place(second_share):
+    ledger = Ledger.in_memory()
+    put_verdict(ledger, "v", peaks=(0.95,))
+    first = ledger.review_item_of("v").verdict_seq
+    ledger.review_decide(first, actor="ana", decision="fake", second_share=second_share)
+    if not second_share:
+        ledger.review_reopen(first, actor="cleo", kind="second_asked")
+    for bundle_set in ("new@1", "newer@1"):  # twice on its way between the two readings
+        put_verdict(ledger, "v", asked_sha256="c" * 64, bundle_set=bundle_set, peaks=(0.95,))
+        ledger.retire(days=-1)
+    second = ledger.review_item_of("v").verdict_seq
+    ledger.review_decide(second, actor="ben", decision="clean")
+    put_verdict(ledger, "v", asked_sha256="c" * 64, bundle_set="newest@1", peaks=(0.95,))  # and once after them
+    last = ledger.review_item_of("v").verdict_seq
+    ledger.review_decide(last, actor="dan", decision="fake")
+    assert first < second < last
+    found = agreement_of(ledger.review_decisions(limit=2))  # ben's and dan's: what was carried is no step of its own
+    ledger.close()
+    assert (found.num_pairs, found.num_agreed) == (int(second_share), 0)
+    assert [(pair.verdict_seq, pair.first.actor, pair.second.actor) for pair in found.differing] == [(second, "ana", "ben")]
+    assert {reader.name: reader.num_decided for reader in found.readers} == {"ben": 1, "dan": 1}, "what is carried was decided once"
+
+
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [

@@ -300,6 +300,7 @@ def test_the_command_makes_lists_and_revokes(tmp_path, monkeypatch):
     claim = ledger.claim(job.ledger_id, owner="w", lease_seconds=60)
     ledger.fail(claim, code="DECODE_ERROR", message="m", body={}, urls=[])
     assert runner.invoke(cli, ["requeue", job.ledger_id]).exit_code == 0
+    assert runner.invoke(cli, ["login-link", "sampling"]).exit_code == 2
     assert runner.invoke(cli, ["login-link", "ana"]).exit_code == 0
     assert [(entry.action, entry.target) for entry in ledger.audit_entries(limit=2)] == [
         ("login_link_made", "ana"),

@@ -39,7 +39,13 @@ def test_a_program_reads_the_queue_and_decides_in_somebodys_name(api, ledger):
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"reviewer": "a b", "decision": "fake"}, {"reviewer": "ana", "decision": "real"}, {"reviewer": "ana", "decision": "fake", "x": 1}],
+    [
+        {},
+        {"reviewer": "a b", "decision": "fake"},
+        {"reviewer": "Sampling", "decision": "fake"},
+        {"reviewer": "ana", "decision": "real"},
+        {"reviewer": "ana", "decision": "fake", "x": 1},
+    ],
 )
 def test_a_decision_that_makes_no_sense_is_refused(api, ledger, given):
     put_verdict(ledger, "vid_1")

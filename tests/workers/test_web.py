@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from jsonschema import validate
 
 from workers.broker import MemoryDispatcher
 from workers.errors import BrokerFullError, LedgerFullError, SettingsError
@@ -194,9 +195,24 @@ def test_an_odd_record_of_a_notification_is_named_and_the_others_are_taken(api):
     assert answer.status_code == 202
     assert [each["video_id"] for each in answer.json()["accepted"]] == [video_id_of_object("up", "vid_9.mp4")]
     assert [(each["record"], each["code"]) for each in answer.json()["refused"]] == [(1, "INVALID_MESSAGE")]
+    page = api.get("/metrics").text
+    counted = [line for line in page.splitlines() if line.startswith("veriframe_messages_rejected_total") and line.endswith(" 1.0")]
+    assert counted == [], "what this counts is kept as a dead letter, and the alert on it says so"
     assert_typed(send("bad%0Aname.mp4"), 422, "INVALID_MESSAGE")
     tried = api.post("/v1/events/s3", json={"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "up"})
     assert (tried.status_code, tried.json()) == (202, {"accepted": []})
+
+
+def test_openapi_says_what_a_notification_is_answered_with(api):
+    answers = api.get("/openapi.json").json()["paths"]["/v1/events/s3"]["post"]["responses"]
+    shape = answers["202"]["content"]["application/json"]["schema"]
+    records = [{"eventName": "s3:ObjectCreated:Put", "s3": {"bucket": {"name": "up"}, "object": {"key": key}}} for key in ("v.mp4", "%0A")]
+    answer = api.post("/v1/events/s3", json={"Records": records}).json()
+    validate(answer, shape)
+    assert set(shape["properties"]) == set(answer)
+    for name, listed in shape["properties"].items():
+        assert set(listed["items"]["required"]) == set(listed["items"]["properties"]) == set(answer[name][0])
+    validate(api.post("/v1/events/s3", json={"Records": []}).json(), shape)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from .engine import reading
 from .records import VerdictRow
 from .review_schema import REPLACED, is_open, review_items, review_log
 from .schema import db_now, jobs, verdicts
-from .standing import LogEntry
+from .standing import CARRIED, LogEntry
 
 _ITEM: Final = select(
     review_items,
@@ -148,14 +148,21 @@ def has_newer_item(connection: Connection, verdict_seq: int) -> bool:
 
 
 _ENTRY: Final = tuple(LogEntry.__dataclass_fields__)
-_UNTOLD: Final = ("claimed", "carried")
+_UNTOLD: Final = ("claimed", CARRIED)
 """What the history leaves out: opening a page is no step, and what is carried over stands there once already."""
 
 
-def _read_blind_by(actor: str) -> Select[tuple[str]]:
-    """IDs of the videos that wait for a second reader, whom this person may be."""
+def _read_blind_by(actor: str) -> Select[tuple[int]]:
+    """All items, under any verdict, of the videos that wait for a second reader, whom this person may be."""
+    every = review_items.alias("every")
+    same = (every.c.tenant == review_items.c.tenant) & (every.c.video_id == review_items.c.video_id)
     is_mine = ~review_items.c.readers.contains(f"|{actor}|", autoescape=True)
-    return select(review_items.c.video_id).where(is_open, review_items.c.reading == "second", is_mine)
+    return select(every.c.verdict_seq).join(review_items, same).where(is_open, review_items.c.reading == "second", is_mine)
+
+
+def _tenant_of(verdict_seq: int) -> ColumnElement[str]:
+    """Whose video of an ID one of its verdicts is about; the house's where it is about none."""
+    return func.coalesce(select(verdicts.c.tenant).where(verdicts.c.seq == verdict_seq).scalar_subquery(), "")
 
 
 def _entry(row: Any) -> LogEntry:
@@ -248,21 +255,35 @@ class ReviewQueries:
         if actor is not None:
             statement = statement.where(review_log.c.actor == actor)
         if reader is not None:
-            statement = statement.where(or_(review_log.c.actor == reader, review_log.c.video_id.not_in(_read_blind_by(reader))))
+            statement = statement.where(or_(review_log.c.actor == reader, review_log.c.verdict_seq.not_in(_read_blind_by(reader))))
         with reading(self._engine) as connection:
             return [_entry(row) for row in connection.execute(statement)]
 
-    def reads_blind(self, video_id: str, *, actor: str) -> bool:
-        """Whether this person may be the second reader of the video, who must not know what was said of it, under any of its verdicts."""
+    def reads_blind(self, video_id: str, *, verdict_seq: int, actor: str) -> bool:
+        """Whether this person may be the second reader of the video, who must not know what was said of it, under any of its verdicts.
+
+        `verdict_seq`, one of them, says whose video of that ID is meant; 0: the house's.
+        """
+        of_video = [review_items.c.tenant == _tenant_of(verdict_seq), review_items.c.video_id == video_id]
         with reading(self._engine) as connection:
-            return connection.scalar(_read_blind_by(actor).where(review_items.c.video_id == video_id).limit(1)) is not None
+            return connection.scalar(_read_blind_by(actor).where(*of_video).limit(1)) is not None
 
     def review_decisions(self, *, limit: int) -> list[LogEntry]:
-        """The newest decisions, undos and requests for second readers, the oldest of them first: what agreement is computed from."""
+        """The newest decisions, undos and requests for second readers, the oldest of them first: what agreement is computed from.
+
+        Beyond `limit`: what was carried over to an item before its second reading, as the first one then stands there only.
+        """
         kinds = ("decided", "undone", "second_asked")
-        statement = select(review_log).where(review_log.c.kind.in_(kinds)).order_by(review_log.c.seq.desc()).limit(limit)
+        steps = select(review_log).where(review_log.c.kind.in_(kinds)).order_by(review_log.c.seq.desc()).limit(limit)
         with reading(self._engine) as connection:
-            return [_entry(row) for row in connection.execute(statement)][::-1]
+            found = [_entry(row) for row in connection.execute(steps)]
+            if found:
+                read_twice = select(review_log.c.verdict_seq).where(
+                    review_log.c.seq >= found[-1].seq, review_log.c.kind == "decided", review_log.c.reading == "second"
+                )
+                held = select(review_log).where(review_log.c.verdict_seq.in_(read_twice), review_log.c.kind == CARRIED)
+                found += [_entry(row) for row in connection.execute(held)]
+        return sorted(found, key=lambda entry: entry.seq)
 
     def media_of(self, ledger_id: str) -> tuple[str, str | None, str] | None:
         """Video ID, source and tenant of a job; None when its row was retired."""
@@ -293,9 +314,8 @@ class ReviewQueries:
             limit: at most so many.
         """
         wanted = [verdicts.c[name] for name in ("seq", "verdict", "p_fake", "bundle_set", "created_at")]
-        shown = select(verdicts.c.tenant).where(verdicts.c.seq == verdict_seq).scalar_subquery()
         # named first: the list's index has all these columns, and SQLite would rather walk it than look a few rows up
-        named = select(verdicts.c.seq).where(verdicts.c.tenant == func.coalesce(shown, ""), verdicts.c.video_id == video_id)
+        named = select(verdicts.c.seq).where(verdicts.c.tenant == _tenant_of(verdict_seq), verdicts.c.video_id == video_id)
         statement = select(*wanted).where(verdicts.c.seq.in_(named)).order_by(newest_first()).limit(limit)
         with reading(self._engine) as connection:
             return [VerdictRevision(*row) for row in connection.execute(statement)]

@@ -124,9 +124,10 @@ class Revisions:
             # all jobs that point at it: the same bytes submitted again share one verdict
             mine = [jobs.c.tenant == old.tenant, jobs.c.video_id == old.video_id]
             connection.execute(update(jobs).where(*mine, jobs.c.verdict_seq == old.seq).values(verdict_seq=seq))
-            # an explanation is a job's, and says what the set before saw
+            # an explanation is a job's, whose row may be past its retention, and says what the set before saw
             revised = select(jobs.c.ledger_id).where(*mine, jobs.c.verdict_seq == seq)
-            connection.execute(delete(explanations).where(explanations.c.ledger_id.in_(revised)))
+            stale = explanations.c.ledger_id.in_(revised) | (explanations.c.ledger_id == old.ledger_id)
+            connection.execute(delete(explanations).where(stale))
             flips = verdict.verdict != old.verdict
             opened = {"ledger_id": old.ledger_id, "video_id": old.video_id, "tenant": old.tenant}
             item = select(review_items.c.state).where(review_items.c.verdict_seq == old.seq)

@@ -18,6 +18,12 @@ Reading = Literal["first", "second", "settle", "appeal"]
 DECISIONS: Final[tuple[Decision, ...]] = ("clean", "fake", "unsure", "closed")
 SAMPLING: Final = "sampling"
 """Who asks for the second readings that are drawn by chance."""
+LEDGER: Final = "ledger"
+"""Who replaces items."""
+NO_PERSONS: Final = frozenset({SAMPLING, LEDGER})
+"""Names in the log that nobody may sign in under: their lines would count as chance's or the ledger's own."""
+CARRIED: Final = "carried"
+"""The kind of a line that was written for an earlier verdict and holds here too."""
 _ASKED: Final[dict[str, Reading]] = {"second_asked": "second", "appealed": "appeal"}
 """What asks for another reader, and for which reading."""
 
@@ -65,10 +71,10 @@ def standing_of(entries: Sequence[LogEntry]) -> Standing:
     standing = Standing()
     for entry in _in_force(entries):
         # a carried entry says what was decided, or else which reading was asked for
-        if entry.kind == "decided" or (entry.kind == "carried" and entry.decision is not None):
+        if entry.kind == "decided" or (entry.kind == CARRIED and entry.decision is not None):
             standing = _decided(standing, entry)
             continue
-        asked = entry.reading if entry.kind == "carried" else _ASKED.get(entry.kind)
+        asked = entry.reading if entry.kind == CARRIED else _ASKED.get(entry.kind)
         if asked == "second" and not standing.is_open and standing.reading == "first":
             standing = replace(standing, is_open=True, reading="second")
         elif asked == "appeal" and not standing.is_open:
@@ -79,9 +85,9 @@ def standing_of(entries: Sequence[LogEntry]) -> Standing:
 def carried(entries: Sequence[LogEntry]) -> list[LogEntry]:
     """What of an item's log holds for the next verdict of the same bytes: replayed alone, it stands where the item stood."""
     return [
-        replace(entry, kind="carried", reading=_ASKED.get(entry.kind, entry.reading))
+        replace(entry, kind=CARRIED, reading=_ASKED.get(entry.kind, entry.reading))
         for entry in _in_force(entries)
-        if entry.kind in ("decided", "carried", *_ASKED)
+        if entry.kind in ("decided", CARRIED, *_ASKED)
     ]
 
 
@@ -90,7 +96,7 @@ def undoable(entries: Sequence[LogEntry], actor: str) -> LogEntry | None:
     for entry in reversed(_in_force(entries)):
         if entry.kind == "appealed" or (entry.kind == "second_asked" and entry.actor not in (SAMPLING, actor)):
             return None
-        if entry.kind in ("decided", "carried"):
+        if entry.kind in ("decided", CARRIED):
             return entry if entry.kind == "decided" and entry.actor == actor else None
     return None
 

@@ -10,14 +10,12 @@ from .records import VerdictRecord
 from .review_queries import ReviewItem, entries_of, item_of
 from .review_schema import DECIDED, OPEN, REPLACED, review_items, review_log
 from .schema import db_now, verdicts
-from .standing import LogEntry, carried, standing_of
+from .standing import LEDGER, LogEntry, carried, standing_of
 from .submissions import insert_or_ignore
 
 _PEOPLE_LOOK_AT: Final = frozenset({"suspicious", "manipulated", "inconclusive"})
 _NOTHING_TO_SEE: Final = frozenset({"NO_FACE"})
 """Reason codes with which nobody needs to look: only faces are judged, and there is none."""
-_LEDGER: Final = "ledger"
-"""Who replaces items, in the log."""
 
 
 def needs_people(word: str, reason_codes: list[str]) -> bool:
@@ -98,7 +96,7 @@ def _still_asked(connection: Connection, item: ReviewItem, verdict: VerdictRecor
 def _replace(connection: Connection, item: ReviewItem) -> None:
     connection.execute(update(review_items).where(review_items.c.verdict_seq == item.verdict_seq).values(state=REPLACED))
     if item.reading != "first":  # a first look that nobody took is replaced without a word, or a new bundle set would fill the log
-        log_step(connection, item, actor=_LEDGER, kind="replaced")
+        log_step(connection, item, actor=LEDGER, kind="replaced")
 
 
 def _put_item(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ledger import LogEntry
-from ..ledger.standing import SAMPLING
+from ..ledger.standing import CARRIED, SAMPLING
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,16 @@ class Agreement:
 def agreement_of(entries: Sequence[LogEntry]) -> Agreement:
     """Compute agreement from decisions, undos and requests for second readers, oldest first. `closed` is no label and is left out.
 
-    Only second readings that were drawn by chance say how far readers agree: those that somebody asked for, or that an unsure reader
-    brought about, are of the hard videos.
+    Where a newer verdict took an item's place between two readings, its `carried` lines tell of the first one and the draw. Only
+    second readings that were drawn by chance say how far readers agree: those that somebody asked for, or that an unsure reader brought
+    about, are of the hard videos.
     """
     undone = {entry.undoes for entry in entries if entry.kind == "undone"}
-    decided = [e for e in entries if e.kind == "decided" and e.seq not in undone and e.decision != "closed"]
-    drawn = {entry.verdict_seq for entry in entries if entry.kind == "second_asked" and entry.actor == SAMPLING}
-    read_twice = _pairs(decided)
+    said = [e for e in entries if e.decision not in (None, "closed") and e.seq not in undone]
+    decided = [entry for entry in said if entry.kind == "decided"]
+    # a carried line is either a decision or a request; only requests are chance's
+    drawn = {entry.verdict_seq for entry in entries if entry.kind in ("second_asked", CARRIED) and entry.actor == SAMPLING}
+    read_twice = _pairs(said)
     pairs = [pair for pair in read_twice if pair.is_labelled and pair.verdict_seq in drawn]
     return Agreement(
         num_pairs=len(pairs),
@@ -92,13 +95,14 @@ def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
     return (observed - expected) / (1 - expected) if expected < 1 else None
 
 
-def _pairs(decided: Sequence[LogEntry]) -> list[Pair]:
+def _pairs(said: Sequence[LogEntry]) -> list[Pair]:
+    """First and second readings of an item; a second one that is carried makes no pair, it did where it was made."""
     firsts: dict[int, LogEntry] = {}
     pairs = []
-    for entry in decided:
+    for entry in said:
         if entry.reading == "first":
             firsts[entry.verdict_seq] = entry
-        elif entry.reading == "second" and entry.verdict_seq in firsts:
+        elif entry.reading == "second" and entry.kind != CARRIED and entry.verdict_seq in firsts:
             pairs.append(Pair(entry.verdict_seq, entry.video_id, firsts[entry.verdict_seq], entry))
     return pairs
 

@@ -114,7 +114,6 @@ def create_app(control: Control, *, extra_health: Callable[[], dict[str, Any]] |
         refused = [{"record": each.place, "code": each.error.code, "message": str(each.error)} for each in events.refused]
         for each in refused:  # the sender of a notification seldom reads the answer
             log.warning("s3_record_refused", **each)
-            control.metrics.rejected.labels(source="http", code=each["code"]).inc()
         return JSONResponse({"accepted": jobs} | ({"refused": refused} if refused else {}), status_code=202)
 
     @app.get("/v1/videos/{video_id}", response_model=VerdictBody)

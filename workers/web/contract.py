@@ -34,6 +34,7 @@ _EVENT: Final = {
     "properties": {name: {"type": "string"} for name in ("specversion", "id", "source", "type", "subject", "time")},
 }
 _RECORDS: Final = {"type": "object", "required": ["Records"], "properties": {"Records": {"type": "array", "items": {"type": "object"}}}}
+_CREATED: Final = {"type": "boolean", "description": "False when the video has a job already that need not be tried again"}
 _ACCEPTED: Final = {
     "type": "object",
     "required": ["video_id", "job_id", "state", "created"],
@@ -41,7 +42,35 @@ _ACCEPTED: Final = {
         "video_id": {"type": "string"},
         "job_id": {"type": "string"},
         "state": {"enum": ["queued", "processing", "complete", "failed"]},
-        "created": {"type": "boolean", "description": "False when the video has a job already that need not be tried again"},
+        "created": _CREATED,
+    },
+}
+_TAKEN: Final = {
+    "type": "object",
+    "required": ["accepted"],
+    "properties": {
+        "accepted": {
+            "type": "array",
+            "description": "One job per object that was created",
+            "items": {
+                "type": "object",
+                "required": ["video_id", "job_id", "created"],
+                "properties": {"video_id": {"type": "string"}, "job_id": {"type": "string"}, "created": _CREATED},
+            },
+        },
+        "refused": {
+            "type": "array",
+            "description": "Records that cannot be taken; missing when there are none. When nothing is left beside them the answer is a 422",
+            "items": {
+                "type": "object",
+                "required": ["record", "code", "message"],
+                "properties": {
+                    "record": {"type": "integer", "minimum": 0, "description": "Its place in `Records`"},
+                    "code": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            },
+        },
     },
 }
 _IDEMPOTENCY_KEY: Final = {
@@ -56,16 +85,20 @@ _IDEMPOTENCY_KEY: Final = {
 def submit_body() -> dict[str, Any]:
     """Body, header and answer of `POST /v1/videos`: an enqueue request or a structured CloudEvent."""
     body = _body({JSON: inlined(EnqueueRequest.model_json_schema()), CLOUD_EVENT: _EVENT})
-    return {**body, "parameters": [_IDEMPOTENCY_KEY], "responses": {"202": {"content": {JSON: {"schema": _ACCEPTED}}}}}
+    return {**body, **_answer(_ACCEPTED), "parameters": [_IDEMPOTENCY_KEY]}
 
 
 def s3_body() -> dict[str, Any]:
-    """The body of `POST /v1/events/s3`."""
-    return _body({JSON: _RECORDS})
+    """Body and answer of `POST /v1/events/s3`."""
+    return {**_body({JSON: _RECORDS}), **_answer(_TAKEN)}
 
 
 def _body(schemas: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind, schema in schemas.items()}}}
+
+
+def _answer(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"responses": {"202": {"content": {JSON: {"schema": schema}}}}}
 
 
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:

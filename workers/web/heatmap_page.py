@@ -69,11 +69,11 @@ def add_case_file(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/videos/{video_id}/case.zip")
     def case_file(video_id: VideoId, session: Annotated[Session, reader], seq: Revision = 0) -> Response:
-        if desk.ledger.reads_blind(video_id, actor=session.reviewer):
+        outcome, verdict_seq = outcome_of(desk, video_id, seq)
+        if desk.ledger.reads_blind(video_id, verdict_seq=verdict_seq, actor=session.reviewer):
             raise HTTPException(
                 403, "You may be the second reader of this video: its case file, which holds the first decision, waits for yours."
             )
-        outcome, verdict_seq = outcome_of(desk, video_id, seq)
         job = desk.ledger.outcome(outcome.job_id) if outcome.job_id is not None else None
         verdict = desk.ledger.verdict_of(video_id, verdict_seq=verdict_seq) if verdict_seq else None
         if job is None or verdict is None:
@@ -90,7 +90,7 @@ def _job_of(desk: Desk, video_id: str, seq: int) -> tuple[str, bool]:
     outcome, verdict_seq = outcome_of(desk, video_id, seq)
     if not verdict_seq or outcome.job_id is None:
         raise UnknownVideoError("there is no verdict to explain yet")
-    job = desk.ledger.job(outcome.job_id)
+    job = desk.ledger.outcome(outcome.job_id)  # past its retention too the newest verdict is the one that a worker explains
     return outcome.job_id, job is None or job.body is None or VerdictBody.model_validate(job.body) == outcome
 
 

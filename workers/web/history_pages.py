@@ -10,10 +10,11 @@ from fastapi.responses import StreamingResponse
 
 from ..ledger import LogEntry
 from ..ledger.review_queries import FoundVideo
+from ..ledger.standing import CARRIED
 from .agreement import agreement_of
 from .fields import RowNumber
 from .pages import render
-from .session import PREFIX, Session, reviewer_name
+from .session import PREFIX, Session, actor_name
 from .signed_in import Desk
 from .wording import when
 
@@ -51,7 +52,7 @@ def add_history(app: FastAPI, desk: Desk) -> None:
         before: Annotated[RowNumber | None, Query(ge=1)] = None,
         by: Annotated[str, Query(max_length=64)] = "",
     ) -> Response:
-        name = reviewer_name(by)
+        name = actor_name(by)
         if by.strip() and name is None:
             entries = []  # nobody can have such a name
         else:
@@ -67,7 +68,7 @@ def add_history(app: FastAPI, desk: Desk) -> None:
     @app.get("/agreement")
     def agreement(request: Request, session: Annotated[Session, reader]) -> Response:
         entries = desk.ledger.review_decisions(limit=_NUM_STEPS)
-        newest = _NUM_STEPS if len(entries) == _NUM_STEPS else None
+        newest = _NUM_STEPS if sum(entry.kind != CARRIED for entry in entries) == _NUM_STEPS else None
         return render(request, "agreement.html", session=session, agreement=agreement_of(entries), newest=newest)
 
 

@@ -14,7 +14,7 @@ from ..errors import InvalidMessageError, UnknownReviewError
 from ..ledger import ReviewItem
 from ..services import Control
 from .fields import RowNumber
-from .session import reviewer_name
+from .session import NAMES, reviewer_name
 
 
 class DecisionBody(BaseModel):
@@ -22,7 +22,7 @@ class DecisionBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reviewer: str = Field(description="Who decided: letters, digits and . _ @ -")
+    reviewer: str = Field(description=f"Who decided: {NAMES}")
     decision: Literal["clean", "fake", "unsure", "closed"] = Field(description="closed: looked at, no label")
     reason: str | None = Field(None, max_length=64)
     note: str | None = Field(None, max_length=4000)
@@ -57,7 +57,7 @@ def add_reviews(app: FastAPI, control: Control, *, can_review: Any) -> None:
         """Decide one item; 409 when it is held, decided, or was read by the same person before."""
         reviewer = reviewer_name(given.reviewer)
         if reviewer is None:
-            raise InvalidMessageError("a reviewer's name has letters, digits and . _ @ - only")
+            raise InvalidMessageError(NAMES)
         share = control.settings.second_read_share
         item = ledger.review_decide(
             review_id, actor=reviewer, decision=given.decision, reason=given.reason, note=given.note, second_share=share

@@ -19,11 +19,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import SettingsError
+from ..ledger.standing import NO_PERSONS
 from ..settings import Settings
 
 COOKIE: Final = "veriframe_session"
 PREFIX: Final = "/review"
 """Where the dashboard is mounted; its cookies are sent nowhere else."""
+NAMES: Final = "a name has letters, digits and . _ @ - only, and is not " + " or ".join(sorted(NO_PERSONS))
+"""What `reviewer_name` takes, for people."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
 _SECRET_BYTES: Final = 32
 _SALT: Final = "veriframe-session/2"
@@ -52,10 +55,16 @@ class Session:
     """Goes into every form; nobody without the session can make it."""
 
 
-def reviewer_name(text: str) -> str | None:
+def actor_name(text: str) -> str | None:
     """The name in the one form that the log knows: lower case, letters, digits and `. _ @ -`. None when it cannot be one."""
     name = text.strip().lower()
     return name if _NAME.fullmatch(name) else None
+
+
+def reviewer_name(text: str) -> str | None:
+    """The name of a person, as `actor_name`. None also when the log keeps it for lines that no person writes."""
+    name = actor_name(text)
+    return None if name in NO_PERSONS else name
 
 
 def load_secret(settings: Settings) -> str:

@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, Form, Query, Request, Response
 from .auth import Keyring
 from .pages import render
 from .preferences import Preferences
-from .session import ForgedRequestError, Session, is_own_origin, reviewer_name
+from .session import NAMES, ForgedRequestError, Session, is_own_origin, reviewer_name
 from .signed_in import Desk, go, own_path
 
 _MAX_TEXT: Final = 300
@@ -49,7 +49,7 @@ def _add_key_login(app: FastAPI, desk: Desk, *, keys: Keyring) -> None:
         reviewer = reviewer_name(name)
         shown: dict[str, Any] = {"following": following, "has_keys": not keys.is_open}
         if reviewer is None:
-            return _page(request, status=422, problem="A name has letters, digits and . _ @ - only.", **shown)
+            return _page(request, status=422, problem=NAMES.capitalize() + ".", **shown)
         found = keys.find(key)
         if found is None or not found.may("review"):
             return _page(request, status=403, problem="This key does not open the review pages.", **shown)

@@ -38,7 +38,7 @@ def add_video(app: FastAPI, desk: Desk) -> None:
         item = desk.ledger.review_item(verdict_seq) if verdict_seq else None
         entries = desk.ledger.review_entries(verdict_seq) if item is not None else []
         # the second reader judges blind: what the first one said is shown once both have spoken
-        is_blind = desk.ledger.reads_blind(video_id, actor=session.reviewer)
+        is_blind = desk.ledger.reads_blind(video_id, verdict_seq=verdict_seq, actor=session.reviewer)
         media = _media(desk, outcome, digests, at_most_bytes=_PAGE_READS_BYTES)
         if isinstance(media, Media):
             media.close()
@@ -116,8 +116,11 @@ def outcome_of(desk: Desk, video_id: str, seq: int) -> tuple[VerdictBody, int]:
 def _media(desk: Desk, outcome: VerdictBody, digests: Digests, *, at_most_bytes: int | None = None) -> Media | Remote | str:
     """The video that was judged, opened; or a sentence. A local file larger than `at_most_bytes` is not hashed now."""
     known = desk.ledger.media_of(outcome.job_id) if outcome.job_id else None
-    if known is None:
-        return GONE
+    if known is None:  # a verdict that outlived its job: by the media template, and only what has the hash that was judged
+        kept = desk.ledger.outcome(outcome.job_id) if outcome.job_id and outcome.content_sha256 else None
+        if kept is None:
+            return GONE
+        known = kept.video_id, None, kept.tenant
     video_id, source, tenant = known
     media = open_media(desk.settings, video_id=video_id, source=source, tenant=tenant)
     if not isinstance(media, Media) or outcome.content_sha256 is None:

@@ -30,6 +30,20 @@ def test_the_second_reader_hears_nowhere_what_the_first_one_said(api, ana, ledge
     assert ben.get("/videos/vid_1/case.zip").status_code == 200
 
 
+@pytest.mark.parametrize(("waiting", "other"), [("", "alpha"), ("alpha", "")])
+def test_what_was_said_of_another_tenants_video_of_the_same_id_is_not_hidden(api, ana, ledger, waiting, other):
+    ben, seqs = sign_in(api, ledger, "ben"), {tenant: put(ledger, tenant=tenant) for tenant in (waiting, other)}
+    ledger.review_decide(seqs[waiting], actor="ana", decision="fake", note=SECRET, second_share=1.0)
+    ledger.review_decide(seqs[other], actor="ana", decision="clean", note="of-the-other")
+    page = ben.get(f"/videos/vid_1?seq={seqs[other]}").text
+    assert "Decided by" in page
+    for shown in (page, ben.get("/log").text, ben.get("/log.csv").text):
+        assert "of-the-other" in shown
+        assert SECRET not in shown
+    assert SECRET not in ben.get(f"/videos/vid_1?seq={seqs[waiting]}").text
+    assert [ben.get(f"/videos/vid_1/case.zip?seq={seqs[tenant]}").status_code for tenant in (waiting, other)] == [403, 200]
+
+
 def test_a_blind_reader_sees_their_own_lines(api, ana, ledger):
     seq, ben = put(ledger), sign_in(api, ledger, "ben")
     ben.send(f"/items/{seq}/note", note="my-own-note")
@@ -47,6 +61,13 @@ def test_the_log_of_a_name_that_nobody_can_have_is_empty(ana, ledger, name):
     assert "vid_1" in ana.get("/log", params={"by": " "}).text
 
 
+def test_the_log_of_chance_is_found_by_its_name(ana, ledger):
+    ledger.review_decide(put(ledger), actor="ana", decision="fake", second_share=1.0)
+    ledger.review_decide(put(ledger, "vid_2"), actor="ana", decision="fake")
+    assert "vid_1" in ana.get("/log", params={"by": "sampling"}).text
+    assert "vid_2" not in ana.get("/log", params={"by": "sampling"}).text
+
+
 def test_the_csv_holds_the_whole_log_and_no_formula(ana, ledger, monkeypatch):
     monkeypatch.setattr(history_pages, "_CSV_PAGE", 2)
     seq = put(ledger)
@@ -56,6 +77,17 @@ def test_the_csv_holds_the_whole_log_and_no_formula(ana, ledger, monkeypatch):
     lines = ana.get("/log.csv").text.splitlines()
     assert len(lines) == 1 + 6
     assert "'=HYPERLINK" in lines[1]
+
+
+@pytest.mark.parametrize(("limit", "is_cut"), [(3, True), (4, False)])
+def test_agreement_says_of_how_many_steps_it_is(ana, ledger, monkeypatch, limit, is_cut):
+    monkeypatch.setattr(history_pages, "_NUM_STEPS", limit)
+    ledger.review_decide(put(ledger), actor="ana", decision="fake", second_share=1.0)
+    carried_to = put(ledger, bundle_set="new@1", asked_sha256="c" * 64)
+    ledger.review_decide(carried_to, actor="ben", decision="fake")  # the third step
+    page = ana.get("/agreement").text
+    assert '<span class="tile-number">1</span><span>drawn videos read twice' in page
+    assert (f"the newest {limit} steps" in page) is is_cut
 
 
 def test_closing_many_leaves_decided_videos_and_unknown_ones_alone(api, ana, ledger):

@@ -92,6 +92,22 @@ def test_a_file_that_is_not_the_one_that_was_judged_is_not_shown(ana, ledger, tm
     assert "<video" not in ana.get("/videos/vid_1").text, "known by now"
 
 
+@pytest.mark.parametrize("tenant", ["", "alpha"])
+def test_a_video_is_shown_for_as_long_as_its_verdict_and_its_file_are_kept(ledger, tmp_path, tenant):
+    template = f"{tmp_path}/{{tenant}}/{{video_id}}.mp4"
+    ana = sign_in(make_caller(ledger, state_dir=tmp_path, media_roots=(tmp_path,), media_template=template), ledger)
+    file = tmp_path / tenant / "vid_1.mp4"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"first upload")
+    seq = put(ledger, content_sha256=hashlib.sha256(b"first upload").hexdigest(), tenant=tenant)
+    assert ledger.retire(days=-1) == 1
+    assert "<video" in ana.get(f"/videos/vid_1?seq={seq}").text
+    assert ana.get(f"/videos/vid_1/media?seq={seq}").content == b"first upload"
+    file.write_bytes(b"other upload")
+    assert ana.get(f"/videos/vid_1/media?seq={seq}").status_code == 404
+    assert "not the one that was judged" in ana.get(f"/videos/vid_1?seq={seq}").text
+
+
 def test_a_file_is_hashed_once_until_it_is_written_to(tmp_path):
     path, digests = tmp_path / "a", Digests()
     path.write_bytes(b"one")

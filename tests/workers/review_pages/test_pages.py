@@ -70,6 +70,20 @@ def test_the_second_reader_judges_blind_and_agreement_is_counted(api, ana, ledge
     assert "readers differ" in ana.get("/?reading=settle").text
 
 
+def test_a_second_reader_is_not_told_the_first_ones_decision_as_their_own(api, ana, ledger):
+    seq, ben = put(ledger), sign_in(api, ledger, "ben")
+    ledger.review_decide(seq, actor="ana", decision="clean", second_share=1.0)
+    ben.send(f"/items/{seq}/decide", decision="fake")
+    told = {name: flash(person.get(f"/?done={seq}").text) for name, person in (("ana", ana), ("ben", ben))}
+    assert told["ben"] == "vid_1: recorded, now waiting for another reader."
+    assert told["ana"] == "vid_1: not manipulated, now waiting for another reader."
+
+
+def flash(page: str) -> str:
+    """What the page says of the decision before it."""
+    return re.sub(r"<[^>]+>", "", re.search(r'class="flash" role="status">\s*(.+)', page)[1])
+
+
 def test_an_appeal_reopens_for_somebody_else(api, ana, ledger):
     seq = put(ledger)
     ana.send(f"/items/{seq}/decide", decision="fake")

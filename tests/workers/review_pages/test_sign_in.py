@@ -170,3 +170,11 @@ def test_a_login_leads_nowhere_else(text):
 )
 def test_names_have_one_form(text, name):
     assert reviewer_name(text) == name
+
+
+@pytest.mark.parametrize("name", ["sampling", " Ledger "])
+def test_nobody_signs_in_under_a_name_whose_lines_no_person_writes(api, name):
+    person = Person(api)
+    refused = person.call("POST", "/login", data={"name": name, "key": REVIEW_KEY})
+    assert (refused.status_code, "is not ledger or sampling" in refused.text) == (422, True)
+    assert person.get("/").status_code == 303

@@ -6,6 +6,8 @@ import io
 import json
 import zipfile
 
+import pytest
+
 from api_caller import READ_KEY
 from review_reader import put, sign_in
 from verdict_builders import made_body, put_verdict
@@ -85,8 +87,11 @@ def test_the_case_file_holds_the_verdict_of_its_page(ana, ledger):
             assert len(json.loads(case.read("revisions.json"))) == 2
 
 
-def test_heat_maps_are_of_the_verdict_on_the_page_or_refused(ana, ledger):
+@pytest.mark.parametrize("is_past_retention", [False, True])
+def test_heat_maps_are_of_the_verdict_on_the_page_or_refused(ana, ledger, is_past_retention):
     first = put(ledger)
+    if is_past_retention:
+        assert ledger.retire(days=-1) == 1
     explain(ledger, "OLDOLD")
     assert "OLDOLD" in ana.get(f"/videos/vid_1/heatmap?seq={first}").text
     newest = rescore(ledger, "manipulated")
@@ -102,7 +107,7 @@ def test_heat_maps_are_of_the_verdict_on_the_page_or_refused(ana, ledger):
 
 
 def explain(ledger: Ledger, picture: str) -> None:
-    job_id = ledger.latest_job("vid_1").ledger_id
+    job_id = ledger.latest_outcome("vid_1").ledger_id
     moment = {"t": 3.0, "track": 2, "detector": "blend", "score": 0.9, "pictures": {"grad_cam": picture + "=="}}
     assert ledger.want_explanation(job_id, seconds=60)
     ledger.put_explanation(job_id, body={"moments": [moment], "clip": {"bytes": 4}}, clip=b"clip", seconds=60)
