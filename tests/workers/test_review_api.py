@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from jsonschema import validate
 
 from api_caller import assert_typed, make_caller
 from verdict_builders import put_verdict
@@ -66,6 +67,9 @@ def test_many_videos_are_taken_in_at_once(api, ledger):
     accepted = answer.json()["accepted"]
     assert sum(each["created"] for each in accepted) == 50
     assert accepted[0]["job_id"] == accepted[-1]["job_id"]
+    described = api.get("/openapi.json").json()["paths"]["/v1/videos/bulk"]["post"]["responses"]["202"]
+    validate(answer.json(), described["content"]["application/json"]["schema"])
+    assert set(described["content"]["application/json"]["schema"]["properties"]["accepted"]["items"]["properties"]) == set(accepted[0])
     assert ledger.count_waiting() == 50
 
 

@@ -14,7 +14,7 @@ from ..ledger import Submission, Submitted
 from ..messages import EnqueueRequest, parse_enqueue
 from . import body
 from .auth import ApiKey
-from .contract import inlined
+from .contract import bulk_body
 
 MAX_VIDEOS: Final = 1000
 
@@ -24,7 +24,7 @@ Accept = Callable[[list[Submission], ApiKey], list[Submitted]]
 def add_bulk(app: FastAPI, accept: Accept, *, can_submit: Any) -> None:
     """Serve bulk submits."""
 
-    @app.post("/v1/videos/bulk", status_code=202, openapi_extra=_schema())
+    @app.post("/v1/videos/bulk", status_code=202, openapi_extra=bulk_body(MAX_VIDEOS))
     async def submit_videos(request: Request, key: ApiKey = can_submit) -> JSONResponse:
         """Submit up to 1,000 videos; a repeated ID gives its job back."""
         submissions = [Submission(request=each, door="http") for each in parse_bulk(await body.read_json(request))]
@@ -52,9 +52,3 @@ def parse_bulk(data: object) -> list[EnqueueRequest]:
         except InvalidMessageError as err:
             raise type(err)(f"videos[{place}]: {err}; nothing was taken in") from err
     return requests
-
-
-def _schema() -> dict[str, Any]:
-    items = {"type": "array", "minItems": 1, "maxItems": MAX_VIDEOS, "items": inlined(EnqueueRequest.model_json_schema())}
-    schema = {"type": "object", "required": ["videos"], "properties": {"videos": items}}
-    return {"requestBody": {"required": True, "content": {body.JSON: {"schema": schema}}}}

@@ -45,19 +45,19 @@ _ACCEPTED: Final = {
         "created": _CREATED,
     },
 }
+_JOBS: Final = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["video_id", "job_id", "created"],
+        "properties": {"video_id": {"type": "string"}, "job_id": {"type": "string"}, "created": _CREATED},
+    },
+}
 _TAKEN: Final = {
     "type": "object",
     "required": ["accepted"],
     "properties": {
-        "accepted": {
-            "type": "array",
-            "description": "One job per object that was created",
-            "items": {
-                "type": "object",
-                "required": ["video_id", "job_id", "created"],
-                "properties": {"video_id": {"type": "string"}, "job_id": {"type": "string"}, "created": _CREATED},
-            },
-        },
+        "accepted": {**_JOBS, "description": "One job per object that was created"},
         "refused": {
             "type": "array",
             "description": "Records that cannot be taken; missing when there are none. When nothing is left beside them the answer is a 422",
@@ -91,6 +91,17 @@ def submit_body() -> dict[str, Any]:
 def s3_body() -> dict[str, Any]:
     """Body and answer of `POST /v1/events/s3`."""
     return {**_body({JSON: _RECORDS}), **_answer(_TAKEN)}
+
+
+def bulk_body(max_videos: int) -> dict[str, Any]:
+    """Body and answer of `POST /v1/videos/bulk`."""
+    items = {"type": "array", "minItems": 1, "maxItems": max_videos, "items": inlined(EnqueueRequest.model_json_schema())}
+    taken = {
+        "type": "object",
+        "required": ["accepted"],
+        "properties": {"accepted": {**_JOBS, "description": "One job per video, in order"}},
+    }
+    return {**_body({JSON: {"type": "object", "required": ["videos"], "properties": {"videos": items}}}), **_answer(taken)}
 
 
 def _body(schemas: dict[str, dict[str, Any]]) -> dict[str, Any]:
