@@ -29,8 +29,8 @@ from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
 
 _DAY_SECONDS: Final = 86_400
-_FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowedError, FetchTooLargeError)}
-"""The file was never read; it may be readable elsewhere, at a freshly signed URL for one."""
+_FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowedError, FetchTooLargeError, MediaChangedError)}
+"""The file was never judged; it may be found by now, at a freshly signed URL, in a volume that is mounted again, under a limit that was raised."""
 _CHUNK: Final = 500
 _SLACK_SECONDS: Final = 1.0
 """One taken for forgotten by mistake is only read again a moment later, one missed would come back for good."""
@@ -73,7 +73,7 @@ _EVENT = insert(events).values(
     detail=bindparam("detail"),
 )
 _NEWEST = (
-    select(jobs.c.ledger_id, jobs.c.lane, jobs.c.state, jobs.c.error_code, jobs.c.source)
+    select(jobs.c.ledger_id, jobs.c.lane, jobs.c.state, jobs.c.error_code)
     .where(
         jobs.c.tenant == bindparam("tenant"),
         jobs.c.video_id == bindparam("video_id"),
@@ -110,8 +110,8 @@ class Submissions:
         """Take in videos in one transaction; when it returns they are safe.
 
         The same `(tenant, video_id, source_version)` or the same `key` twice gives the same job back. One that FAILED with a
-        retryable code, or at a fetch from another source, gets a new job instead, unless the `key` is the same: an event that is
-        delivered again asks for nothing new.
+        retryable code, or at a fetch, gets a new job instead, unless the `key` is the same: an event that is delivered again asks for
+        nothing new.
         A message whose video was forgotten after it was read is not taken in; `forgotten` of its outcome says so.
 
         Args:
@@ -280,20 +280,14 @@ def _outcome(
     again = _again(row["source_version"])
     same_video = {"tenant": row["tenant"], "video_id": row["video_id"], "source_version": row["source_version"], "again": again}
     newest = connection.execute(_NEWEST, same_video).one()
-    if newest.state == FAILED and _is_worth_another_try(newest, source=row["source"]):
+    # what failed may end otherwise now: its reason passes, or its file was not to be had
+    if newest.state == FAILED and newest.error_code in RETRYABLE_CODES | _FETCH_CODES:
         # named after the failed job, so that of many who submit it again at once one makes the new job
         fresh = {**row, "source_version": again + newest.ledger_id[-12:]}
         if connection.execute(_job_insert(connection).returning(jobs.c.ledger_id), fresh).first() is not None:
             return Submitted(ledger_id=row["ledger_id"], created=True, lane=row["lane"], again_for=newest.ledger_id)
         newest = connection.execute(_NEWEST, same_video).one()
     return Submitted(ledger_id=newest.ledger_id, created=False, lane=newest.lane, state=newest.state)
-
-
-def _is_worth_another_try(failed: Any, *, source: str | None) -> bool:
-    """Whether what failed may end otherwise now: its reason passes, the file was to be sent again, or another place is named for it."""
-    if failed.error_code in RETRYABLE_CODES or failed.error_code == MediaChangedError.code:
-        return True
-    return failed.error_code in _FETCH_CODES and failed.source != source
 
 
 def _record_keys(
