@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, case, insert, literal, select, update
+from sqlalchemy import Connection, Engine, Select, bindparam, case, func, insert, literal, select, update
 
 from ..errors import (
     FetchTooLargeError,
@@ -34,6 +34,8 @@ _FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowed
 _CHUNK: Final = 500
 _SLACK_SECONDS: Final = 1.0
 """One taken for forgotten by mistake is only read again a moment later, one missed would come back for good."""
+_LATE_SECONDS: Final = 60.0
+"""Lines of the audit log are numbered in the order of their times but for the length of a statement."""
 FORGETTING: Final = "forgetting"
 """Lock between what takes messages in and what forgets a video: of two that overlap one sees what the other did."""
 VIDEO_ERASED: Final = "video_erased"
@@ -240,14 +242,22 @@ def _job_insert(connection: Connection) -> Any:
     return insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
 
 
+def erased_since(connection: Connection, read_at: float) -> Select[str]:
+    """IDs of the videos that were forgotten after `read_at`; until the transaction ends no other one is."""
+    hold_lock(connection, FORGETTING, shared=True)
+    since = db_now() - literal(time.monotonic() - read_at + _SLACK_SECONDS)
+    # the log grows for ever and has no index by time: it is read from its end
+    before = select(audit_log.c.seq).where(audit_log.c.at < since - _LATE_SECONDS).order_by(audit_log.c.seq.desc()).limit(1)
+    recent = audit_log.c.seq > func.coalesce(before.scalar_subquery(), 0)
+    return select(audit_log.c.target).where(recent, audit_log.c.at > since, audit_log.c.action == VIDEO_ERASED, audit_log.c.tenant == "")
+
+
 def _forgotten(connection: Connection, submissions: Sequence[Submission]) -> set[int]:
     """Places of the messages whose video was forgotten after they were read: it must not come back."""
     read_at = {i: submission.read_at for i, submission in enumerate(submissions) if submission.read_at is not None}
     if not read_at:
         return set()
-    hold_lock(connection, FORGETTING, shared=True)
-    since = db_now() - literal(time.monotonic() - min(read_at.values()) + _SLACK_SECONDS)
-    erased = select(audit_log.c.target).where(audit_log.c.action == VIDEO_ERASED, audit_log.c.tenant == "", audit_log.c.at > since)
+    erased = erased_since(connection, min(read_at.values()))
     ids = sorted({submissions[i].request.video_id for i in read_at})
     found: set[str] = set()
     for start in range(0, len(ids), _CHUNK):
