@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import pytest
@@ -81,6 +81,15 @@ def test_a_refused_message_waits_for_the_end_of_forgetting_and_is_then_not_burie
         forgetting.commit()
         assert buried.result() is None
     assert ledger.list_dead_letters() == []
+
+
+def test_a_tenants_video_is_forgotten_while_messages_are_taken_in(ledger):  # noqa: F811
+    ledger.submit(Submission(request=parse_enqueue({"video_id": "vid_1"}), door="http", tenant="acme"))
+    with ThreadPoolExecutor(1) as pool, ledger.engine.begin() as taking_in:
+        hold_lock(taking_in, FORGETTING, shared=True)
+        forgotten = pool.submit(ledger.erase_video, "vid_1", tenant="acme", actor="test")
+        assert wait([forgotten], timeout=10).done, "queue and stream know no tenants: it waited for a message that cannot be about it"
+    assert forgotten.result().jobs == 1
 
 
 def test_refused_messages_read_no_more_of_the_audit_log_than_its_end(ledger):  # noqa: F811

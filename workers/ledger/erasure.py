@@ -65,8 +65,8 @@ class Erasure:
             with reading(self._engine) as connection:  # all of them are read: others may write meanwhile
                 letters = _letters_that_name(connection, video_id, where=dead_letters.c.seq <= newest)
         with writing(self._engine) as connection:
-            hold_lock(connection, FORGETTING)  # not before: the search may take a while
             if tenant == "":
+                hold_lock(connection, FORGETTING)  # not before: the search may take a while
                 letters += _letters_that_name(connection, video_id, where=dead_letters.c.seq > newest)
             mine = delete(jobs).where(jobs.c.video_id == video_id, jobs.c.tenant == tenant).returning(jobs.c.ledger_id)
             # first, because it waits for a commit that is under way: what that wrote is seen below
