@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Select, bindparam, case, func, insert, literal, select, update
@@ -31,7 +31,8 @@ from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_k
 _DAY_SECONDS: Final = 86_400
 _FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowedError, FetchTooLargeError, MediaChangedError)}
 """The file was never judged; it may be found by now, at a freshly signed URL, in a volume that is mounted again, under a limit that was raised."""
-_CHUNK: Final = 500
+_CHUNK: Final = 20_000
+"""Postgres takes 65,535 parameters, SQLite 32,766. Few large look-ups: one that is repeated often is planned without its values, and badly."""
 _SLACK_SECONDS: Final = 1.0
 """One taken for forgotten by mistake is only read again a moment later, one missed would come back for good."""
 _LATE_SECONDS: Final = 60.0
@@ -145,8 +146,8 @@ class Submissions:
             created: set[str] = set()
             if fresh:
                 connection.execute(_job_insert(connection), fresh)
-                mine = [row["ledger_id"] for row in fresh]
-                created = set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
+                for mine in _chunks([row["ledger_id"] for row in fresh]):
+                    created.update(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
             by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order if i not in gone}
             by_place |= {i: Submitted(ledger_id="", created=False, lane=rows[i]["lane"], forgotten=True) for i in gone}
             outcomes = [by_place[i] for i in range(len(rows))]
@@ -242,6 +243,11 @@ def _job_insert(connection: Connection) -> Any:
     return insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
 
 
+def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """So many at a time as one statement may name: each event of a batch may ask for a thousand videos."""
+    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+
+
 def erased_since(connection: Connection, read_at: float) -> Select[str]:
     """IDs of the videos that were forgotten after `read_at`; until the transaction ends no other one is."""
     hold_lock(connection, FORGETTING, shared=True)
@@ -260,8 +266,8 @@ def _forgotten(connection: Connection, submissions: Sequence[Submission]) -> set
     erased = erased_since(connection, min(read_at.values()))
     ids = sorted({submissions[i].request.video_id for i in read_at})
     found: set[str] = set()
-    for start in range(0, len(ids), _CHUNK):
-        found.update(connection.scalars(erased.where(audit_log.c.target.in_(ids[start : start + _CHUNK]))))
+    for some in _chunks(ids):
+        found.update(connection.scalars(erased.where(audit_log.c.target.in_(some))))
     return {i for i in read_at if submissions[i].request.video_id in found}
 
 
@@ -270,7 +276,7 @@ def _known_keys(connection: Connection, submissions: Sequence[Submission], *, re
     if not wanted:
         return {}
     with_job = select(submission_keys, jobs.c.lane, jobs.c.state).join(jobs, jobs.c.ledger_id == submission_keys.c.ledger_id)
-    found = connection.execute(with_job.where(submission_keys.c.key.in_(list(wanted)))).all()
+    found = [row for some in _chunks(list(wanted)) for row in connection.execute(with_job.where(submission_keys.c.key.in_(some)))]
     for row in found:
         # an event that came by the stream left no hash of its request
         if refuse_conflicts and row.request_sha256 and row.request_sha256 != wanted[row.key].key_sha256:
