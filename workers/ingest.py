@@ -175,7 +175,7 @@ class Ingest:
         """Commit a batch: good ones become rows, bad ones dead letters. When it returns they may be removed.
 
         Gives the places of those that must stay where they are: their video was forgotten since `read_at` and they with it, so that
-        one that is still there was sent afterwards. It is read again.
+        one that is still there was sent afterwards. It is read again; an entry of the stream not before it is claimed as stale.
         """
         submissions: list[Submission] = []
         places: list[int] = []

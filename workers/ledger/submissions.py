@@ -34,7 +34,8 @@ _FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowed
 _CHUNK: Final = 20_000
 """Postgres takes 65,535 parameters, SQLite 32,766. Few large look-ups: one that is repeated often is planned without its values, and badly."""
 _SLACK_SECONDS: Final = 1.0
-"""One taken for forgotten by mistake is only read again a moment later, one missed would come back for good."""
+"""One taken for forgotten by mistake is only read again, from a list a moment later and from the stream when its entry is claimed as
+stale (`VERIFRAME_STREAM_IDLE_SECONDS`); one missed would come back for good."""
 _LATE_SECONDS: Final = 60.0
 """Lines of the audit log are numbered in the order of their times but for the length of a statement."""
 FORGETTING: Final = "forgetting"
