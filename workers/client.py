@@ -84,7 +84,7 @@ class Outcome:
     reason_codes: tuple[str, ...]
     error_code: str | None
     retryable: bool
-    """Whether a failed video is tried again when it is submitted again."""
+    """Whether the same file may be judged later; one that could not be fetched (`FETCH_*`) is tried again too when it is submitted again."""
     revision: int
     body: Mapping[str, Any] = field(repr=False)
     """The whole object."""

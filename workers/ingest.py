@@ -175,33 +175,42 @@ class Ingest:
         """Commit a batch: good ones become rows, bad ones dead letters. When it returns they may be removed.
 
         Gives the places of those that must stay where they are: their video was forgotten since `read_at` and they with it, so that
-        one that is still there was sent afterwards. It is read again.
+        one that is still there was sent afterwards. It is read again; an entry of the stream not before it is claimed as stale.
         """
         submissions: list[Submission] = []
         places: list[int] = []
+        left: set[int] = set()
         for place, raw in enumerate(raw_messages):
+            refused: list[tuple[bytes, InvalidMessageError]] = []
             try:
                 asked = parse(raw)
             except InvalidMessageError as err:
-                self._bury(raw, err, door=door)
+                refused.append((raw, err))
             except Exception:  # a bug of ours: it must not hold up the messages beside it
                 log.exception("message_not_read", door=door)
-                self._bury(raw, InvalidMessageError("reading it failed in Veriframe itself: report it with the message"), door=door)
+                refused.append((raw, InvalidMessageError("reading it failed in Veriframe itself: report it with the message")))
             else:
                 submissions += [replace(submission, read_at=read_at) for submission in asked.submissions]
                 places += [place] * len(asked.submissions)
-                for record in asked.refused:
-                    self._bury(record.raw, record.error, door=door)
-        if not submissions:
-            return set()
-        outcomes = self._intake.accept(submissions)
-        return {place for place, outcome in zip(places, outcomes, strict=True) if outcome.forgotten}
+                refused += [(record.raw, record.error) for record in asked.refused]
+            for part, error in refused:
+                if not self._bury(part, error, door=door, read_at=read_at):
+                    left.add(place)
+        if submissions:
+            outcomes = self._intake.accept(submissions)
+            left |= {place for place, outcome in zip(places, outcomes, strict=True) if outcome.forgotten}
+        return left
 
-    def _bury(self, raw: bytes, error: InvalidMessageError, *, door: str) -> None:
-        if self._ledger.bury_message(raw, door=door, code=error.code, message=str(error)):
+    def _bury(self, raw: bytes, error: InvalidMessageError, *, door: str, read_at: float) -> bool:
+        """Make a refused message a dead letter; False when it must stay where it is, as `_take_in` says."""
+        is_new = self._ledger.bury_message(raw, door=door, code=error.code, message=str(error), read_at=read_at)
+        if is_new is None:
+            return False
+        if is_new:
             log.warning("message_rejected", door=door, code=error.code, message=str(error))
             self._metrics.dead_letters.labels(code=error.code).inc()
         self._metrics.rejected.labels(source=door, code=error.code).inc()
+        return True
 
     # --- event stream
 
@@ -215,9 +224,9 @@ class Ingest:
             entries.extend(fresh)
         if not entries:
             return 0
-        events = self._events(entries)
+        events, left = self._events(entries, read_at=read_at)
         forgotten = self._take_in([event for _entry_id, event in events], parse=asked_by, door="stream", read_at=read_at)
-        left = {events[place][0] for place in forgotten}
+        left |= {events[place][0] for place in forgotten}
         entry_ids = [entry_id for entry_id, _fields in entries if entry_id not in left]
         if not entry_ids:
             return 0
@@ -229,17 +238,24 @@ class Ingest:
             pipe.execute()
         return len(entry_ids)
 
-    def _events(self, entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]]) -> list[tuple[bytes, bytes]]:
-        """(ID, event) of these entries; one without an event becomes a dead letter, one that was deleted is nothing."""
-        events = []
+    def _events(
+        self, entries: Sequence[tuple[bytes, Mapping[bytes, bytes] | None]], *, read_at: float
+    ) -> tuple[list[tuple[bytes, bytes]], set[bytes]]:
+        """(ID, event) of these entries; one without an event becomes a dead letter, one that was deleted is nothing.
+
+        Gives also the IDs of those that must stay where they are, as `_take_in` says.
+        """
+        events: list[tuple[bytes, bytes]] = []
+        left: set[bytes] = set()
         for entry_id, fields in entries:
             if fields is not None and _FIELD in fields:
                 events.append((entry_id, fields[_FIELD]))
             elif fields is not None:
                 names = ", ".join(repr(name.decode("utf-8", "backslashreplace"))[:40] for name in list(fields)[:8])
                 error = InvalidMessageError(f"an entry of the stream has its event in the field {STREAM_FIELD!r}, this one has {names}")
-                self._bury(whole_entry(fields), error, door="stream")
-        return events
+                if not self._bury(whole_entry(fields), error, door="stream", read_at=read_at):
+                    left.add(entry_id)
+        return events, left
 
     def _ensure_group(self) -> None:
         if self._group_known:

@@ -133,17 +133,15 @@ def shadow_gate(pairs: Iterable[ShadowPair], labels: Iterable[LabelledVerdict]) 
 
     The test is the exact one of McNemar (1947) on the videos where only one of the two flagged rightly. People see all that the one in
     charge flags, but only a sample of what the shadow alone flags: the test counts the same sample of both, and the calibration error
-    counts each video of the sample for those that nobody saw.
+    counts each video of the sample for those that nobody saw. Only the newest stretch that was sampled at one share is weighed: a share
+    that was raised since would otherwise never count. Where it begins depends on lots and on what was shown, never on labels, so that no
+    lucky stretch is picked.
     """
     label_of = {label.verdict_seq: label.label == "fake" for label in labels}
-    sampled_share, num_disagreements = 1.0, 0
-    judged: list[tuple[ShadowPair, bool]] = []
-    for pair in pairs:
-        num_disagreements += _is_flagged(pair.verdict) != _is_flagged(pair.shadow_verdict)
-        if pair.verdict != pair.shadow_verdict and not pair.went_to_people:
-            sampled_share = min(sampled_share, pair.draw)  # every disagreement with a smaller lot went to people
-        if pair.verdict_seq in label_of:
-            judged.append((pair, label_of[pair.verdict_seq]))
+    told = [pair for pair in pairs if pair.verdict != pair.shadow_verdict or pair.verdict_seq in label_of]  # the rest tells nothing
+    stretch, sampled_share = _sampled_at_one_share(sorted(told, key=lambda pair: pair.verdict_seq, reverse=True))
+    num_disagreements = sum(_is_flagged(pair.verdict) != _is_flagged(pair.shadow_verdict) for pair in stretch)
+    judged = [(pair, label_of[pair.verdict_seq]) for pair in stretch if pair.verdict_seq in label_of]
     sampled = [(pair, y) for pair, y in judged if pair.draw < sampled_share]
     only_old = sum(_is_right(pair.verdict, y) and not _is_right(pair.shadow_verdict, y) for pair, y in sampled)
     only_new = sum(_is_right(pair.shadow_verdict, y) and not _is_right(pair.verdict, y) for pair, y in sampled)
@@ -176,6 +174,28 @@ def shadow_gate(pairs: Iterable[ShadowPair], labels: Iterable[LabelledVerdict]) 
     if ece is not None and ece > MAX_ECE:
         reasons.append(f"its probabilities are off by {ece:.3f} on reviewed videos, at most {MAX_ECE} is allowed")
     return Gate(not reasons, tuple(reasons), figures)
+
+
+def _sampled_at_one_share(pairs: Sequence[ShadowPair]) -> tuple[Sequence[ShadowPair], float]:
+    """The first of these pairs, given newest first, that may have been sampled at one share, and that share.
+
+    The share of a stretch is the smallest lot of a disagreement that did not go to people: all with smaller lots did. Of all stretches the
+    one with most disagreements that only their lot brought before people is taken, of equals the longest; while the share stays the same
+    that is all of them. What the one in charge flags does not count here: before the first unseen disagreement it would stand alone.
+    """
+    share, best = 1.0, (0, 0, 1.0)
+    lots: list[float] = []
+    for length, pair in enumerate(pairs):
+        if pair.verdict == pair.shadow_verdict or pair.draw >= share:
+            continue
+        if not pair.went_to_people:
+            best = max(best, (len(lots), length, share))
+            share = pair.draw
+            lots = [lot for lot in lots if lot < share]
+        elif not needs_people(pair.verdict, []):
+            lots.append(pair.draw)
+    _, length, share = max(best, (len(lots), len(pairs), share))
+    return pairs[:length], share
 
 
 def _shadow_calibration_error(judged: Sequence[tuple[ShadowPair, bool]], *, sampled_share: float) -> float | None:

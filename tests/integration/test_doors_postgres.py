@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import pytest
@@ -28,6 +28,7 @@ from tests.workers.test_erasure import (  # noqa: F401
     test_a_worker_that_holds_the_video_writes_nothing_afterwards,
     test_another_tenants_video_of_the_same_name_stays,
     test_dead_letters_end_with_jobs,
+    test_letters_that_are_buried_during_the_search_are_found,
     test_nothing_but_the_audit_log_names_an_erased_video,
     test_refused_messages_are_found_in_every_spelling,
     test_the_review_log_stays_closed_after_an_erasure,
@@ -37,7 +38,7 @@ from workers.errors import InvalidMessageError
 from workers.ledger import Submission
 from workers.ledger.doors import record_audit
 from workers.ledger.engine import hold_lock
-from workers.ledger.submissions import FORGETTING, VIDEO_ERASED
+from workers.ledger.submissions import FORGETTING, VIDEO_ERASED, erased_since
 from workers.messages import parse_enqueue
 
 pytestmark = pytest.mark.integration
@@ -66,3 +67,39 @@ def test_a_message_waits_for_the_end_of_forgetting_and_is_then_not_taken_in(ledg
     assert ledger.latest_job("vid_1") is None
     [outcome] = ledger.submit_many([replace(message, read_at=time.monotonic() + 60)])
     assert outcome.created, "read after it was forgotten: sent again"
+
+
+def test_a_refused_message_waits_for_the_end_of_forgetting_and_is_then_not_buried(ledger):  # noqa: F811
+    letter = {"door": "queue", "code": "INVALID_MESSAGE", "message": "no"}
+    read_at = time.monotonic()
+    with ThreadPoolExecutor(1) as pool, ledger.engine.begin() as forgetting:
+        hold_lock(forgetting, FORGETTING)
+        buried = pool.submit(ledger.bury_message, b"about vid_1", **letter, read_at=read_at)
+        while not forgetting.scalar(text("select count(*) from pg_locks where not granted")):
+            time.sleep(0.01)
+        record_audit(forgetting, actor="test", action=VIDEO_ERASED, target="vid_1")
+        forgetting.commit()
+        assert buried.result() is None
+    assert ledger.list_dead_letters() == []
+
+
+def test_a_tenants_video_is_forgotten_while_messages_are_taken_in(ledger):  # noqa: F811
+    ledger.submit(Submission(request=parse_enqueue({"video_id": "vid_1"}), door="http", tenant="acme"))
+    with ThreadPoolExecutor(1) as pool, ledger.engine.begin() as taking_in:
+        hold_lock(taking_in, FORGETTING, shared=True)
+        forgotten = pool.submit(ledger.erase_video, "vid_1", tenant="acme", actor="test")
+        assert wait([forgotten], timeout=10).done, "queue and stream know no tenants: it waited for a message that cannot be about it"
+    assert forgotten.result().jobs == 1
+
+
+def test_refused_messages_read_no_more_of_the_audit_log_than_its_end(ledger):  # noqa: F811
+    old = "insert into audit_log (at, actor, action, target) select n, 'a', 'video_erased', 'v' || n from generate_series(1, 50000) n"
+    with ledger.engine.begin() as connection:
+        connection.execute(text(old))
+    with ledger.engine.begin() as connection:
+        connection.execute(text("analyze audit_log"))
+    ledger.bury_message(b"x", door="queue", code="INVALID_MESSAGE", message="no", read_at=time.monotonic())
+    with ledger.engine.begin() as connection:
+        asked = erased_since(connection, time.monotonic()).compile(connection, compile_kwargs={"literal_binds": True})
+        plan = "\n".join(connection.execute(text(f"explain {asked}")).scalars())
+    assert "Seq Scan" not in plan, plan

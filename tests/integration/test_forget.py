@@ -89,13 +89,18 @@ def reader(redis_server, ledger):
     client, metrics = connect(redis_server.url), Metrics()
     intake = Intake(ledger, MemoryDispatcher(), metrics=metrics, resend_seconds=30, backlog_limit=1000)
     made = Ingest(client, ledger, intake, metrics=metrics, owner="r", stream_idle_seconds=0.1)
-    taken_in, made.meanwhile, made.client = intake.accept, lambda: None, client
+    taken_in, bury, made.meanwhile, made.client = intake.accept, ledger.bury_message, lambda: None, client
 
     def accept(submissions):
         made.meanwhile()
         return taken_in(submissions)
 
-    intake.accept = accept
+    def bury_message(raw, **facts):
+        if "read_at" in facts:  # by the ingest, not while an entry is forgotten
+            made.meanwhile()
+        return bury(raw, **facts)
+
+    intake.accept, ledger.bury_message = accept, bury_message
     yield made
     client.close()
 
@@ -105,6 +110,40 @@ DOORS = {
     "queue": lambda client: client.lpush("default", enqueue_message(parse_enqueue({"video_id": "doomed"}))),
     "stream": lambda client: client.xadd(STREAM, {STREAM_FIELD: EVENT}),
 }
+
+REFUSED = {
+    "queue": lambda client: client.lpush("default", b'{"broken": "doomed"}'),
+    "stream": lambda client: client.xadd(STREAM, {STREAM_FIELD: b'{"broken": "doomed"}'}),
+    "stream, another field": lambda client: client.xadd(STREAM, {"data": b'{"video_id": "doomed"}'}),
+}
+
+
+@pytest.mark.parametrize("door", REFUSED)
+def test_a_video_does_not_come_back_as_the_dead_letter_of_a_message_that_was_being_read(reader, ledger, door):
+    reader.step()
+    REFUSED[door](reader.client)
+    reader.meanwhile = lambda: forget_video(ledger, reader.client, "doomed", actor="test")
+    assert reader.step() == 0
+    assert ledger.list_dead_letters() == []
+
+
+@pytest.mark.parametrize("door", REFUSED)
+def test_a_refused_message_that_is_sent_again_after_its_video_was_forgotten_is_buried(reader, ledger, door):
+    reader.step()
+
+    def forget_and_send():
+        reader.meanwhile = lambda: None
+        forget_video(ledger, reader.client, "doomed", actor="test")
+        REFUSED[door](reader.client)
+
+    REFUSED[door](reader.client)
+    reader.meanwhile = forget_and_send
+    end = time.monotonic() + 10
+    while everything(reader.client) and time.monotonic() < end:
+        reader.step()
+        time.sleep(0.05)
+    assert everything(reader.client) == b""
+    assert len(ledger.list_dead_letters()) == 1
 
 
 @pytest.mark.parametrize("door", DOORS)

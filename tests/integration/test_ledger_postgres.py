@@ -125,6 +125,12 @@ def test_batches_that_share_videos_wait_for_each_other_in_one_order(ledger):
     assert [outcome.ledger_id for outcome in outcomes] == [f"{number:032x}" for number in (2, 1)]
 
 
+def test_a_batch_has_more_videos_than_a_statement_parameters(ledger):
+    batch = [Submission(request=EnqueueRequest(video_id=f"v{number}"), door="stream", key=f"e{number}") for number in range(66_000)]
+    assert sum(outcome.created for outcome in ledger.submit_many(batch)) == len(batch)
+    assert not any(outcome.created for outcome in ledger.submit_many(batch))
+
+
 def test_of_two_requests_with_one_key_at_once_one_is_refused(ledger):
     def submit(number, video_id):
         both_are_here.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -18,7 +19,7 @@ from workers import janitor
 from workers.broker import MemoryDispatcher
 from workers.errors import LeaseLostError
 from workers.forget import forget_video
-from workers.ledger import Claim, Ledger, Submission, VerdictRecord
+from workers.ledger import Claim, Ledger, Submission, VerdictRecord, erasure
 from workers.ledger.records import ShadowRecord
 from workers.ledger.schema import metadata
 from workers.messages import names_video, parse_enqueue
@@ -137,6 +138,44 @@ def test_refused_messages_are_found_in_every_spelling(ledger, shape):
     erased = ledger.erase_video(DOOMED, actor="x")
     assert erased.other == 1
     assert {letter["message"] for letter in ledger.list_dead_letters()} == {"refused 1", "refused 2"}
+
+
+@pytest.mark.parametrize("shape", NAMING)
+def test_a_message_that_was_read_before_the_erasure_is_not_buried_after_it(ledger, shape):
+    raw, letter = NAMING[shape].encode(), {"door": "queue", "code": "INVALID_MESSAGE"}
+    read_at = time.monotonic()
+    ledger.erase_video(DOOMED, actor="x", messages=1)
+    assert ledger.bury_message(raw, **letter, message="no", read_at=read_at) is None
+    assert ledger.bury_message(b"who knows", **letter, message=f"no lane for {DOOMED}", read_at=read_at) is None
+    assert ledger.list_dead_letters() == []
+    assert ledger.bury_message(b"who knows", **letter, message=f"no lane for {KEPT}", read_at=read_at) is True
+    assert ledger.bury_message(b"who knows", **letter, message=f"no lane for {KEPT}", read_at=read_at) is False
+    assert ledger.bury_message(raw, **letter, message="no", read_at=time.monotonic() + 60) is True, "read later: sent again"
+
+
+def test_a_tenants_erasure_hides_no_message(ledger):
+    read_at = time.monotonic()
+    ledger.erase_video(DOOMED, tenant="acme", actor="x", messages=1)
+    assert ledger.bury_message(DOOMED.encode(), door="queue", code="INVALID_MESSAGE", message="no", read_at=read_at) is True
+
+
+def test_letters_that_are_buried_during_the_search_are_found(ledger, monkeypatch):
+    def bury(number):
+        ledger.bury_message(f"{number}: {DOOMED}".encode(), door="queue", code="INVALID_MESSAGE", message="no")
+
+    def search_and_bury(connection, video_id, *, where):
+        found = search(connection, video_id, where=where)
+        sizes.append(len(found))
+        if len(sizes) == 1:
+            bury(2)
+        return found
+
+    sizes, search = [], erasure._letters_that_name
+    monkeypatch.setattr(erasure, "_letters_that_name", search_and_bury)
+    bury(1)
+    assert ledger.erase_video(DOOMED, actor="x").other == 2
+    assert sizes == [1, 1], "the second search, which holds others up, reads only what is new"
+    assert ledger.list_dead_letters() == []
 
 
 def test_an_object_whose_id_is_a_hash_is_found_by_it(ledger):

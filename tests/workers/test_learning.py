@@ -161,12 +161,14 @@ def test_a_shadow_that_is_better_passes_and_one_that_is_worse_or_hardly_seen_doe
     assert not shadow_gate([], []).passed
 
 
-def uploads_with_a_shadow(*, share: float, p_fake: float | None = None) -> tuple[list[ShadowPair], list[LabelledVerdict]]:
+def uploads_with_a_shadow(
+    *, share: float, later_share: float | None = None, p_fake: float | None = None, seed: int = 1
+) -> tuple[list[ShadowPair], list[LabelledVerdict]]:
     """20,000 uploads of which 1 % are fakes; the shadow finds as many of them and flags five times as many clean ones.
 
-    People decide on all that the one in charge flags and on `share` of what the shadow alone flags.
+    People decide on all that the one in charge flags and on `share` of what the shadow alone flags, from the half on on `later_share`.
     """
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     [template] = made_labels(1, slope=1.0, offset=0.0)
     pairs, labels = [], []
     for seq in range(20_000):
@@ -174,7 +176,7 @@ def uploads_with_a_shadow(*, share: float, p_fake: float | None = None) -> tuple
         old, new = (rng.random(2) < (0.5 if is_fake else (0.01, 0.05))).tolist()
         words = ["suspicious" if flagged else "authentic" for flagged in (old, new)]
         pair = ShadowPair(seq, f"v{seq}", "old@0", words[0], None, words[1], p_fake, old)
-        seen = old or (old != new and pair.draw < share)
+        seen = old or (old != new and pair.draw < (share if later_share is None or seq < 10_000 else later_share))
         pairs.append(replace(pair, went_to_people=seen))
         if seen:
             labels.append(replace(template, verdict_seq=seq, label="fake" if is_fake else "clean"))
@@ -187,6 +189,29 @@ def test_false_alarms_of_the_shadow_weigh_as_much_as_those_of_the_one_in_charge_
     assert gate.figures["only_old_right"] > 3 * gate.figures["only_new_right"] > 0
     assert not gate.passed
     assert "it is worse" in gate.reasons[0]
+
+
+@pytest.mark.parametrize(("share", "later_share"), [(0.0, 1.0), (0.05, 1.0), (0.0, 0.5)])
+def test_what_is_reviewed_after_the_share_was_raised_counts(share, later_share):
+    pairs, labels = uploads_with_a_shadow(share=share, later_share=later_share)
+    gate = shadow_gate(pairs, labels)
+    alone = shadow_gate([pair for pair in pairs if pair.verdict_seq >= 10_000], labels).figures
+    assert gate.figures["sampled_share"] == pytest.approx(later_share, abs=0.02)
+    for name in ("disagreements", "only_old_right", "only_new_right"):
+        assert gate.figures[name] == pytest.approx(alone[name], abs=2), "little of the first half is in it"
+    assert not gate.passed
+    assert "it is worse" in gate.reasons[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
+def test_at_one_share_the_whole_life_of_a_shadow_is_weighed(share, seed):
+    pairs, labels = uploads_with_a_shadow(share=share, seed=seed)
+    figures = shadow_gate(reversed(pairs), labels).figures
+    unseen = [pair.draw for pair in pairs if pair.verdict != pair.shadow_verdict and not pair.went_to_people]
+    assert figures["sampled_share"] == min(unseen, default=1.0)
+    assert sum(figures["reviewed"].values()) == len(labels)
+    assert figures["disagreements"] == sum(pair.verdict != pair.shadow_verdict for pair in pairs)
 
 
 def test_a_shadow_whose_disagreements_nobody_looks_at_does_not_pass():

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect
 
 from workers.errors import IdempotencyConflictError, InvalidMessageError, LeaseLostError, LedgerFullError, LedgerSchemaError, SettingsError
-from workers.ledger import Claim, ClaimRefused, Ledger, Submission, Submitted, VerdictFilter, VerdictRecord, migrate
+from workers.ledger import Claim, ClaimRefused, Ledger, Submission, Submitted, VerdictFilter, VerdictRecord, migrate, submissions
 from workers.ledger.engine import make_engine
 from workers.ledger.schema import metadata
 from workers.messages import EnqueueRequest
@@ -94,6 +94,18 @@ def test_idempotency_key_gives_the_job_back_or_refuses_another_request(ledger):
     with pytest.raises(IdempotencyConflictError, match="another request"):
         ledger.submit(submission("b", key="k", key_sha256="2"))
     assert ledger.latest_job("b") is None
+
+
+def test_no_statement_grows_with_the_batch(ledger, monkeypatch):
+    """Postgres takes 65,535 parameters, a batch of the stream may have 256,000 videos."""
+    monkeypatch.setattr(submissions, "_CHUNK", 50)
+    sent = []
+    event.listen(ledger.engine, "before_cursor_execute", lambda _c, _cursor, _statement, parameters, *_: sent.append(parameters))
+    batch = [replace(submission(f"vid_{number}", key=f"k{number}"), read_at=time.monotonic()) for number in range(120)]
+    assert all(outcome.created for outcome in ledger.submit_many(batch))
+    again = ledger.submit_many([submission(f"new_{each.key}", key=each.key) for each in batch])
+    assert not any(outcome.created for outcome in again)
+    assert max(len(parameters) for parameters in sent if not isinstance(parameters, list)) < 60
 
 
 def failed(ledger: Ledger, ledger_id: str, *, code: str = "FETCH_TIMEOUT") -> str:

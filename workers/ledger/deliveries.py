@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Engine, select, update
 
+from ..messages import names_video
 from .engine import reading, writing
 from .leases import bury
 from .receivers import receiver_of
 from .records import OutboxEvent
 from .schema import db_now, dead_letters, is_pending, outbox
-from .submissions import record_events
+from .submissions import erased_since, record_events
 
 PAYLOAD_KEPT_BYTES = 4096
 
@@ -102,11 +103,26 @@ class Deliveries:
             record_events(connection, [{"ledger_id": event.ledger_id, "kind": "undelivered", "detail": event.event_id}])
         return True
 
-    def bury_message(self, raw: bytes, *, door: str, code: str, message: str) -> bool:
-        """Record a message that is no enqueue request; the same bytes are recorded once. Tells whether it is new."""
+    def bury_message(self, raw: bytes, *, door: str, code: str, message: str, read_at: float | None = None) -> bool | None:
+        """Record a message that is no enqueue request; the same bytes are recorded once.
+
+        Args:
+            raw: the message.
+            door: where it came in.
+            code: why it was refused.
+            message: the same in a sentence.
+            read_at: when it was read, by this process's monotonic clock in seconds.
+
+        Returns:
+            Whether it is new; None when it names a video that was forgotten since `read_at`, and so was not recorded.
+        """
         key = f"message:{hashlib.sha256(raw).hexdigest()}"
         payload = raw[:PAYLOAD_KEPT_BYTES].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
         with writing(self._engine) as connection:
+            if read_at is not None:
+                gone = connection.scalars(erased_since(connection, read_at)).all()
+                if any(names_video(raw, video_id) or names_video(message, video_id) for video_id in gone):
+                    return None
             return bury(connection, key=key, origin=door, code=code, message=message.replace("\0", "\\x00"), payload=payload)
 
     def list_dead_letters(self, *, limit: int = 100, code: str | None = None) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Engine, Table, delete, insert, select, union
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, func, insert, select, union
 
 from ..messages import names_video
 from .door_schema import erasure_slips, tenant_usage
@@ -57,11 +57,17 @@ class Erasure:
             messages: how many were removed from the broker before; the line in the audit log keeps a reader from taking them in.
         """
         letters: list[int] = []
+        newest = 0
         if tenant == "":  # queue and stream know no tenants
+            with writing(self._engine) as connection:
+                hold_lock(connection, FORGETTING)  # no message is being buried: those that are later get higher numbers
+                newest = connection.scalar(select(func.max(dead_letters.c.seq))) or 0
             with reading(self._engine) as connection:  # all of them are read: others may write meanwhile
-                letters = _letters_that_name(connection, video_id)
+                letters = _letters_that_name(connection, video_id, where=dead_letters.c.seq <= newest)
         with writing(self._engine) as connection:
-            hold_lock(connection, FORGETTING)  # not before: the search may take a while
+            if tenant == "":
+                hold_lock(connection, FORGETTING)  # not before: the search may take a while
+                letters += _letters_that_name(connection, video_id, where=dead_letters.c.seq > newest)
             mine = delete(jobs).where(jobs.c.video_id == video_id, jobs.c.tenant == tenant).returning(jobs.c.ledger_id)
             # first, because it waits for a commit that is under way: what that wrote is seen below
             gone = list(connection.scalars(mine))
@@ -112,10 +118,10 @@ def _erase_rows(connection: Connection, *, seqs: Sequence[int], ledger_ids: Sequ
     return Erased(jobs_gone, _delete_in(connection, verdicts, verdicts.c.seq, seqs), num_reviews, num_other)
 
 
-def _letters_that_name(connection: Connection, video_id: str) -> list[int]:
+def _letters_that_name(connection: Connection, video_id: str, *, where: ColumnElement[bool]) -> list[int]:
     """Refused messages, and events whose job is gone, in which the video is named in any spelling."""
-    letters = select(dead_letters.c.seq, dead_letters.c.message, dead_letters.c.payload).execution_options(yield_per=_CHUNK)
-    rows = connection.execute(letters)
+    letters = select(dead_letters.c.seq, dead_letters.c.message, dead_letters.c.payload).where(where)
+    rows = connection.execute(letters.execution_options(yield_per=_CHUNK))
     return [row.seq for row in rows if names_video(row.payload or "", video_id) or names_video(row.message, video_id)]
 
 

@@ -6,10 +6,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, case, insert, literal, select, update
+from sqlalchemy import Connection, Engine, Select, bindparam, case, func, insert, literal, select, update
 
 from ..errors import (
     FetchTooLargeError,
@@ -29,11 +29,15 @@ from .records import Submission, Submitted
 from .schema import FAILED, POISONED, QUEUED, db_now, events, jobs, submission_keys
 
 _DAY_SECONDS: Final = 86_400
-_FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowedError, FetchTooLargeError)}
-"""The file was never read; it may be readable elsewhere, at a freshly signed URL for one."""
-_CHUNK: Final = 500
+_FETCH_CODES: Final = {error.code for error in (MediaGoneError, SourceNotAllowedError, FetchTooLargeError, MediaChangedError)}
+"""The file was never judged; it may be found by now, at a freshly signed URL, in a volume that is mounted again, under a limit that was raised."""
+_CHUNK: Final = 20_000
+"""Postgres takes 65,535 parameters, SQLite 32,766. Few large look-ups: one that is repeated often is planned without its values, and badly."""
 _SLACK_SECONDS: Final = 1.0
-"""One taken for forgotten by mistake is only read again a moment later, one missed would come back for good."""
+"""One taken for forgotten by mistake is only read again, from a list a moment later and from the stream when its entry is claimed as
+stale (`VERIFRAME_STREAM_IDLE_SECONDS`); one missed would come back for good."""
+_LATE_SECONDS: Final = 60.0
+"""Lines of the audit log are numbered in the order of their times but for the length of a statement."""
 FORGETTING: Final = "forgetting"
 """Lock between what takes messages in and what forgets a video: of two that overlap one sees what the other did."""
 VIDEO_ERASED: Final = "video_erased"
@@ -73,7 +77,7 @@ _EVENT = insert(events).values(
     detail=bindparam("detail"),
 )
 _NEWEST = (
-    select(jobs.c.ledger_id, jobs.c.lane, jobs.c.state, jobs.c.error_code, jobs.c.source)
+    select(jobs.c.ledger_id, jobs.c.lane, jobs.c.state, jobs.c.error_code)
     .where(
         jobs.c.tenant == bindparam("tenant"),
         jobs.c.video_id == bindparam("video_id"),
@@ -110,8 +114,8 @@ class Submissions:
         """Take in videos in one transaction; when it returns they are safe.
 
         The same `(tenant, video_id, source_version)` or the same `key` twice gives the same job back. One that FAILED with a
-        retryable code, or at a fetch from another source, gets a new job instead, unless the `key` is the same: an event that is
-        delivered again asks for nothing new.
+        retryable code, or at a fetch, gets a new job instead, unless the `key` is the same: an event that is delivered again asks for
+        nothing new.
         A message whose video was forgotten after it was read is not taken in; `forgotten` of its outcome says so.
 
         Args:
@@ -143,8 +147,8 @@ class Submissions:
             created: set[str] = set()
             if fresh:
                 connection.execute(_job_insert(connection), fresh)
-                mine = [row["ledger_id"] for row in fresh]
-                created = set(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
+                for mine in _chunks([row["ledger_id"] for row in fresh]):
+                    created.update(connection.scalars(select(jobs.c.ledger_id).where(jobs.c.ledger_id.in_(mine))))
             by_place = {i: _outcome(connection, rows[i], submissions[i], created, known) for i in in_order if i not in gone}
             by_place |= {i: Submitted(ledger_id="", created=False, lane=rows[i]["lane"], forgotten=True) for i in gone}
             outcomes = [by_place[i] for i in range(len(rows))]
@@ -240,18 +244,31 @@ def _job_insert(connection: Connection) -> Any:
     return insert_or_ignore(connection, jobs).values(created_at=db_now(), due_at=db_now() + bindparam("grace"))
 
 
+def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """So many at a time as one statement may name: each event of a batch may ask for a thousand videos."""
+    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+
+
+def erased_since(connection: Connection, read_at: float) -> Select[str]:
+    """IDs of the videos that were forgotten after `read_at`; until the transaction ends no other one is."""
+    hold_lock(connection, FORGETTING, shared=True)
+    since = db_now() - literal(time.monotonic() - read_at + _SLACK_SECONDS)
+    # the log grows for ever and has no index by time: it is read from its end
+    before = select(audit_log.c.seq).where(audit_log.c.at < since - _LATE_SECONDS).order_by(audit_log.c.seq.desc()).limit(1)
+    recent = audit_log.c.seq > func.coalesce(before.scalar_subquery(), 0)
+    return select(audit_log.c.target).where(recent, audit_log.c.at > since, audit_log.c.action == VIDEO_ERASED, audit_log.c.tenant == "")
+
+
 def _forgotten(connection: Connection, submissions: Sequence[Submission]) -> set[int]:
     """Places of the messages whose video was forgotten after they were read: it must not come back."""
     read_at = {i: submission.read_at for i, submission in enumerate(submissions) if submission.read_at is not None}
     if not read_at:
         return set()
-    hold_lock(connection, FORGETTING, shared=True)
-    since = db_now() - literal(time.monotonic() - min(read_at.values()) + _SLACK_SECONDS)
-    erased = select(audit_log.c.target).where(audit_log.c.action == VIDEO_ERASED, audit_log.c.tenant == "", audit_log.c.at > since)
+    erased = erased_since(connection, min(read_at.values()))
     ids = sorted({submissions[i].request.video_id for i in read_at})
     found: set[str] = set()
-    for start in range(0, len(ids), _CHUNK):
-        found.update(connection.scalars(erased.where(audit_log.c.target.in_(ids[start : start + _CHUNK]))))
+    for some in _chunks(ids):
+        found.update(connection.scalars(erased.where(audit_log.c.target.in_(some))))
     return {i for i in read_at if submissions[i].request.video_id in found}
 
 
@@ -260,7 +277,7 @@ def _known_keys(connection: Connection, submissions: Sequence[Submission], *, re
     if not wanted:
         return {}
     with_job = select(submission_keys, jobs.c.lane, jobs.c.state).join(jobs, jobs.c.ledger_id == submission_keys.c.ledger_id)
-    found = connection.execute(with_job.where(submission_keys.c.key.in_(list(wanted)))).all()
+    found = [row for some in _chunks(list(wanted)) for row in connection.execute(with_job.where(submission_keys.c.key.in_(some)))]
     for row in found:
         # an event that came by the stream left no hash of its request
         if refuse_conflicts and row.request_sha256 and row.request_sha256 != wanted[row.key].key_sha256:
@@ -280,20 +297,14 @@ def _outcome(
     again = _again(row["source_version"])
     same_video = {"tenant": row["tenant"], "video_id": row["video_id"], "source_version": row["source_version"], "again": again}
     newest = connection.execute(_NEWEST, same_video).one()
-    if newest.state == FAILED and _is_worth_another_try(newest, source=row["source"]):
+    # what failed may end otherwise now: its reason passes, or its file was not to be had
+    if newest.state == FAILED and newest.error_code in RETRYABLE_CODES | _FETCH_CODES:
         # named after the failed job, so that of many who submit it again at once one makes the new job
         fresh = {**row, "source_version": again + newest.ledger_id[-12:]}
         if connection.execute(_job_insert(connection).returning(jobs.c.ledger_id), fresh).first() is not None:
             return Submitted(ledger_id=row["ledger_id"], created=True, lane=row["lane"], again_for=newest.ledger_id)
         newest = connection.execute(_NEWEST, same_video).one()
     return Submitted(ledger_id=newest.ledger_id, created=False, lane=newest.lane, state=newest.state)
-
-
-def _is_worth_another_try(failed: Any, *, source: str | None) -> bool:
-    """Whether what failed may end otherwise now: its reason passes, the file was to be sent again, or another place is named for it."""
-    if failed.error_code in RETRYABLE_CODES or failed.error_code == MediaChangedError.code:
-        return True
-    return failed.error_code in _FETCH_CODES and failed.source != source
 
 
 def _record_keys(
