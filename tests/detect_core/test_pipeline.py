@@ -225,7 +225,7 @@ def test_cancel_and_deadline_end_a_screening(screener: Screener, portrait: Path)
 
 def test_a_screening_that_fails_leaves_nothing_for_the_device(screener: Screener, portrait: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queued: list[Pending] = []
-    start, find = screener.engine.start_logits, screener._find_faces
+    start, find = screener.engine.start_logits, screener._gatherer.find_faces
 
     def start_noted(*args: Any, **how: Any) -> Pending:
         queued.append(start(*args, **how))
@@ -237,7 +237,7 @@ def test_a_screening_that_fails_leaves_nothing_for_the_device(screener: Screener
         return find(frames, run)
 
     monkeypatch.setattr(screener.engine, "start_logits", start_noted)
-    monkeypatch.setattr(screener, "_find_faces", find_once)
+    monkeypatch.setattr(screener._gatherer, "find_faces", find_once)
     with pytest.raises(DetectorError, match="second window"):
         judge(screener, portrait)
 
