@@ -55,6 +55,9 @@ class PacketIndex:
     """Distinct presentation times of what is shown, in ascending order."""
     shared: frozenset[int] = field(default=frozenset(), repr=False)
     """Times that several pictures have, of which the last to come out of the decoder is meant."""
+    lead: frozenset[int] = field(default=frozenset(), repr=False)
+    """Times of pictures that refer to some from before the first packet: a recording that was begun between two key pictures has some,
+    and no player shows them."""
     longest_unseen_seconds: float = 0.0
     """What the longest row of pictures without a usable time may fill."""
     whole_from: int | None = None
@@ -72,6 +75,8 @@ class _Seen:
     pts: int | None
     num_bytes: int
     is_key: bool
+    is_called_key: bool
+    """By the container or, where that says nothing of it, by FFmpeg's parser."""
     is_reference: bool
     layer: int
     is_trimmed: bool
@@ -98,7 +103,15 @@ def index_packets(container: InputContainer, stream: VideoStream, *, limits: Dec
             raise EncryptedMediaError("the video packets are encrypted; upload the file without copy protection")
         said = bitstream.read(packet)
         seen.append(
-            _Seen(packet.pts, packet.size, said.is_key, said.is_reference, said.temporal_layer, packet.is_discard or not said.is_shown)
+            _Seen(
+                packet.pts,
+                packet.size,
+                said.is_key,
+                bool(packet.is_keyframe),
+                said.is_reference,
+                said.temporal_layer,
+                packet.is_discard or not said.is_shown,
+            )
         )
         num_bytes += packet.size
         if num_bytes <= _HELD_BYTES:
@@ -202,6 +215,7 @@ def _summarise(
         warnings=(*warnings, *noticed),
         times=tuple(times) if is_timed else (),
         shared=shared,
+        lead=_lead(shown),
         longest_unseen_seconds=_longest_unseen(seen, facts, shared, gap_seconds=span / max(num_choosable, 1), time_base=time_base)
         if is_timed
         else 0.0,
@@ -231,6 +245,17 @@ def _facts(seen: Sequence[_Seen]) -> tuple[tuple[PacketFact, ...], frozenset[int
         for number, each in enumerate(seen)
     )
     return facts, shared
+
+
+def _lead(shown: Sequence[_Seen]) -> frozenset[int]:
+    """Times of what stands before the first picture that is called a key, and of what follows that one but is shown before it."""
+    keys = [number for number, each in enumerate(shown) if each.is_called_key]
+    if not keys:
+        return frozenset()
+    first, second = keys[0], keys[1] if len(keys) > 1 else len(shown)
+    begin = shown[first].pts
+    leading = {each.pts for each in shown[first:second] if each.pts is not None and begin is not None and each.pts < begin}
+    return frozenset({each.pts for each in shown[:first] if each.pts is not None} | leading)
 
 
 def _longest_unseen(

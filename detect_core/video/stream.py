@@ -213,7 +213,6 @@ def _planned(
                 stream.codec_context.flush_buffers()
             current = run
             due.missing = set(runs[run].wanted_pts)
-            due.begins_with_nothing = runs[run].numbers[0] == 0
         tally.num_packets_decoded += 1
         yield from due.among(_decode(stream, packet, tally), limits=limits, tally=tally)
         if due.is_done and run == len(runs) - 1:
@@ -232,8 +231,6 @@ class _Due:
     missing: set[int]
     time_base: float
     is_strict: bool
-    begins_with_nothing: bool = False
-    """The run began at the first packet and no picture has come yet: what it stands for before the first that comes, nobody can see."""
     waiting: av.VideoFrame | None = None
     """The planned picture of a shared time that came last."""
 
@@ -241,8 +238,8 @@ class _Due:
         """The planned ones, each with its time."""
         for frame in frames:
             _check(frame, limits=limits, tally=tally)
-            if self.begins_with_nothing:
-                self._forget({pts for pts in self.missing if frame.pts is not None and pts < frame.pts}, tally)
+            if self.missing & self.index.lead:
+                self._forget({pts for pts in self.missing & self.index.lead if frame.pts is not None and pts < frame.pts}, tally)
             if self.waiting is not None and frame.pts != self.waiting.pts:
                 yield self._timed(self.waiting)
                 self.waiting = None
@@ -262,8 +259,7 @@ class _Due:
         if self.waiting is not None:
             yield self._timed(self.waiting)
             self.waiting = None
-        if self.begins_with_nothing:
-            self._forget(set(self.missing), tally)
+        self._forget(self.missing & self.index.lead, tally)
         if self.missing:
             self._miss(len(self.missing), tally)
 
@@ -273,8 +269,7 @@ class _Due:
         return not self.missing and self.waiting is None
 
     def _forget(self, never_shown: set[int], tally: DecodeTally) -> None:
-        """Take pictures off the plan that come out of no decoder: a recording that was begun between two key pictures starts with some."""
-        self.begins_with_nothing = False
+        """Take pictures off the plan that no decoder gives."""
         self.missing -= never_shown
         tally.num_planned -= len(never_shown)
 

@@ -13,6 +13,7 @@ from builders import moving_pictures, write_clip
 from detect_core.options import ScreeningOptions
 from detect_core.policy import NOT_LOOKED_AT
 from detect_core.video.decode import DecodeSession
+from detect_core.video.index import _lead, _Seen
 
 SMALL = (128, 96)
 
@@ -87,6 +88,18 @@ def test_a_recording_that_was_begun_between_two_key_pictures_lacks_nothing(codec
 
     assert session.num_planned >= 28
     assert session.num_packets_decoded <= 250
+
+
+def seen(*pictures: tuple[int, bool]) -> list[_Seen]:
+    """(time, whether it is called a key) -> packets in decode order."""
+    return [_Seen(pts, 100, is_called_key, is_called_key, True, 0, False) for pts, is_called_key in pictures]
+
+
+def test_only_what_no_player_starts_with_may_be_missing_at_the_beginning() -> None:
+    """A file that calls its first picture a key has no such beginning: what does not come of it may hide something."""
+    assert _lead(seen((0, False), (1, False), (5, True), (3, False), (6, False), (9, True), (2, False))) == {0, 1, 3}
+    assert _lead(seen((0, True), (1, False), (5, True), (3, False))) == set()
+    assert _lead(seen((0, False), (1, False))) == set()
 
 
 def test_hidden_pictures_of_vp8_are_no_looks(tmp_path: Path) -> None:
