@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,29 +61,40 @@ def write_clip(
         colour_range: `pc` writes full range, `tv` limited, None leaves it unsaid.
         matrix: `bt709`, `smpte170m`, ... or None.
     """
-    output = av.open(str(target) if isinstance(target, Path) else target, "w", format=container)
-    tick = Fraction(1, rate) if times is None else Fraction(1, 90_000)
-    stream = None
-    for i, picture in enumerate(pictures):
-        if stream is None:
-            stream = output.add_stream(codec, rate=rate, options=dict(options or {}))
-            stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], pixel_format
-            stream.codec_context.time_base = tick
-            if colour_range:
-                stream.codec_context.color_range = {"pc": 2, "tv": 1}[colour_range]
-            if matrix:
-                stream.codec_context.colorspace = {"bt709": 1, "smpte170m": 6}[matrix]
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-            format=pixel_format,
-            dst_colorspace={"bt709": "ITU709", "smpte170m": "ITU601", None: None}[matrix],
-            dst_color_range={"pc": 2, "tv": 1, None: None}[colour_range],
-        )
-        seconds = times[i] if times is not None else i / rate
-        frame.pts, frame.time_base = round(seconds / float(tick)), tick
-        output.mux(stream.encode(frame))
-    if stream is not None:
-        output.mux(stream.encode(None))
-    output.close()
+    with _usual_priority():
+        output = av.open(str(target) if isinstance(target, Path) else target, "w", format=container)
+        tick = Fraction(1, rate) if times is None else Fraction(1, 90_000)
+        stream = None
+        for i, picture in enumerate(pictures):
+            if stream is None:
+                stream = output.add_stream(codec, rate=rate, options=dict(options or {}))
+                stream.width, stream.height, stream.pix_fmt = picture.shape[1], picture.shape[0], pixel_format
+                stream.codec_context.time_base = tick
+                if colour_range:
+                    stream.codec_context.color_range = {"pc": 2, "tv": 1}[colour_range]
+                if matrix:
+                    stream.codec_context.colorspace = {"bt709": 1, "smpte170m": 6}[matrix]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+                format=pixel_format,
+                dst_colorspace={"bt709": "ITU709", "smpte170m": "ITU601", None: None}[matrix],
+                dst_color_range={"pc": 2, "tv": 1, None: None}[colour_range],
+            )
+            seconds = times[i] if times is not None else i / rate
+            frame.pts, frame.time_base = round(seconds / float(tick)), tick
+            output.mux(stream.encode(frame))
+        if stream is not None:
+            output.mux(stream.encode(None))
+        output.close()
+
+
+@contextmanager
+def _usual_priority() -> Iterator[None]:
+    """Take back what libsvtav1 does as root: the thread that encodes, and whatever it starts later, would run before all others."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def write_tone(target: Path, *, seconds: float = 1.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -214,6 +215,12 @@ def test_ordinary_streams_are_decoded_by_plan(codec: str, suffix: str, tmp_path:
     assert index.whole_from is None
     assert index.num_keyframes >= 2
     assert len(looks) == 2
+
+
+def test_encoding_a_clip_leaves_the_tests_their_priority(tmp_path: Path) -> None:
+    """As root libsvtav1 makes its caller a real-time process: browsers, databases and workers of later tests took all cores from each other."""
+    write_clip(tmp_path / "clip.mkv", moving_pictures(10), codec="libsvtav1", options={"preset": "12"})
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_parameter_sets_repeated_at_every_key_picture_change_nothing(tmp_path: Path) -> None:
