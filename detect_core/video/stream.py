@@ -143,17 +143,35 @@ def decode_wanted(
             container.close()
             container, stream, _warnings = open_container(file, limits=limits)
             _set_up(stream, limits=limits, hwaccel=None, threads=1)
-            # those before the missing one came; a long video is not decoded from its beginning for one picture
-            left = [n for n in chosen if (index.packets[n].pts - index.first_pts) * time_base > last_seconds]
-            tally.num_planned = num_given + len(left)
-            whole_from = 0 if max(left) < _SOON_DECODED else index.whole_from
-            runs = plan_runs(index.packets, wanted=left, whole_from=whole_from, is_generous=True)
+            runs = _second_try(index, chosen, after=round(last_seconds / time_base) + index.first_pts, num_given=num_given, tally=tally)
+            if not runs:
+                return
             planned = _planned(_packets(container, stream, index), stream, index, runs=runs, limits=limits, tally=tally, is_last_try=True)
             yield from _forward(planned, tally=tally)
     except av.error.DecoderNotFoundError as err:
         raise UnsupportedCodecError(f"the video's decoder cannot be opened ({err}); upload H.264, HEVC, VP9 or AV1") from err
     finally:
         container.close()
+
+
+def _second_try(index: PacketIndex, chosen: Sequence[int], *, after: float, num_given: int, tally: DecodeTally) -> tuple[Run, ...]:
+    """Runs for what is still due: those before the missing one came, and a long video is not decoded from its beginning for one picture.
+
+    Args:
+        index: of the stream.
+        chosen: all that was planned.
+        after: time of the last picture that was given, in the stream's time base; an earlier one comes too late.
+        num_given: how many were.
+        tally: told what comes too late.
+    """
+    left = [n for n in chosen if index.packets[n].pts > after]
+    if num_given == 0:
+        tally.num_planned = len(chosen)  # what was taken off is due again
+    if tally.num_planned > num_given + len(left):
+        tally.num_missed += tally.num_planned - num_given - len(left)
+        tally.warnings.add("PARTIAL_DECODE")
+    whole_from = 0 if left and max(left) < _SOON_DECODED else index.whole_from
+    return plan_runs(index.packets, wanted=left, whole_from=whole_from, is_generous=True)
 
 
 class _PictureMissingError(Exception):

@@ -23,7 +23,7 @@ from detect_core.video.index import PacketIndex, index_packets
 from detect_core.video.nal import sets_of_header
 from detect_core.video.plan import plan_runs
 from detect_core.video.probe import open_container
-from detect_core.video.stream import DecodeTally, decode_wanted, wanted_packets
+from detect_core.video.stream import DecodeTally, _second_try, decode_wanted, wanted_packets
 
 LIMITS = DecodeLimits()
 ORDINARY = {
@@ -215,6 +215,20 @@ def test_ordinary_streams_are_decoded_by_plan(codec: str, suffix: str, tmp_path:
     assert index.whole_from is None
     assert index.num_keyframes >= 2
     assert len(looks) == 2
+
+
+@pytest.mark.parametrize(("after", "num_given", "num_runs", "num_missed"), [(-25.0, 0, 1, 0), (512.0 * 20, 1, 1, 0), (512.0 * 60, 1, 0, 2)])
+def test_a_picture_that_would_come_too_late_is_missed_not_waited_for(
+    after: float, num_given: int, num_runs: int, num_missed: int, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_clip(clip, moving_pictures(60), options={"g": "60", "bf": "0"})
+    index, _, _ = looks_of(clip)
+    tally = DecodeTally(num_planned=3)
+
+    runs = _second_try(index, [5, 25, 45], after=after, num_given=num_given, tally=tally)
+
+    assert (len(runs), tally.num_missed, "PARTIAL_DECODE" in tally.warnings) == (num_runs, num_missed, num_missed > 0)
 
 
 def test_encoding_a_clip_leaves_the_tests_their_priority(tmp_path: Path) -> None:
